@@ -1,0 +1,1 @@
+"""Weft: a node-graph workflow engine for image generation."""

@@ -1,0 +1,93 @@
+"""What a node may ask of the engine while it runs: progress, cancel, models, files, log."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
+
+if TYPE_CHECKING:
+    from engine.api.types import Image
+    from engine.diffusion.residency import ModelPool
+
+
+class Files(Protocol):
+    """Input files, model files and output files, by names that can never leave their folders."""
+
+    def resolve(self, folder: str, name: str) -> Path:
+        """The file `name` of a model folder (`checkpoints` …), `input`, `output` or `temp`.
+
+        `name` may end in an annotation ` [input]`, ` [output]` or ` [temp]`.
+        Raises: MissingModel with the closest names; UnsafePath.
+        """
+        ...
+
+    def digest(self, path: Path) -> str:
+        """SHA-256 of a file (hex), remembered by path, size and times."""
+        ...
+
+    def save(
+        self,
+        write: Callable[[BinaryIO], None],
+        *,
+        prefix: str,
+        extension: str,
+        folder: str = "output",
+        index: int = 0,
+        size_px: tuple[int, int] | None = None,
+    ) -> dict[str, str]:
+        """Save one file under the next customary name (`prefix_00001_.ext`), atomically.
+
+        `prefix` may hold sub-folders and the customary %date%, %width%, %height% marks
+        (`size_px` is (width, height)). `index` tells several files of one node apart. A retry of
+        the same job gets the same name.
+        Returns {"filename", "subfolder", "type"} as it goes into the node's `ui`.
+        Raises: StorageError (disk full …), UnsafePath.
+        """
+        ...
+
+
+class RunContext(Protocol):
+    """The engine as one node call sees it. A parameter of this type is no socket."""
+
+    @property
+    def job_id(self) -> str: ...
+
+    @property
+    def node_id(self) -> str: ...
+
+    @property
+    def prompt(self) -> Mapping[str, Any]:
+        """The whole prompt in API form, expanded nodes included."""
+        ...
+
+    @property
+    def extra_pnginfo(self) -> Mapping[str, Any]:
+        """What the client wants kept in pictures, such as {"workflow": …}."""
+        ...
+
+    @property
+    def models(self) -> "ModelPool": ...
+
+    @property
+    def files(self) -> Files: ...
+
+    @property
+    def wants_previews(self) -> bool: ...
+
+    def progress(self, value: float, maximum: float, preview: "Image | None" = None) -> None:
+        """Report progress; also the place where a cancelled job stops.
+
+        `preview` is a picture (1, H, W, 3) 0..1. Raises: Cancelled.
+        """
+        ...
+
+    def text(self, message: str) -> None:
+        """Show a line of text on the node while it runs."""
+        ...
+
+    def check_cancelled(self) -> None:
+        """Raises: Cancelled, if the job was cancelled or interrupted."""
+        ...
+
+    def log(self, message: str) -> None:
+        """Write a line to the log, with the node's id."""
+        ...

@@ -1,0 +1,1 @@
+"""Node types: registry, pack loader, and adapters for the conventions of this ecosystem."""

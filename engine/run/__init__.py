@@ -1,0 +1,1 @@
+"""Running prompts: queue, worker, executor, caches, assets, events; no torch."""

@@ -1,0 +1,1 @@
+"""HTTP and websocket, the top layer."""
