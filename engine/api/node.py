@@ -219,8 +219,8 @@ def node(
         node_type = NodeType(
             spec=spec,
             call=_caller(function, arguments, context_name),
-            is_changed=None if is_changed is None else lambda v: is_changed(**arguments(v)),
-            check_lazy=None if check_lazy is None else lambda v, _c: check_lazy(**arguments(v)),
+            is_changed=is_changed and (lambda v, call=is_changed: call(**arguments(v))),
+            check_lazy=check_lazy and (lambda v, _ctx, call=check_lazy: call(**arguments(v))),
         )
         setattr(function, _MARK, node_type)
         return function
