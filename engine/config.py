@@ -34,6 +34,7 @@ class Config:
     front_end_root: Path | None = None
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    cuda_device: str | None = None  # like CUDA_VISIBLE_DEVICES
     precision: Precision = "auto"
     ram_limit_mb: int | None = None
     vram_limit_mb: int | None = None
@@ -42,6 +43,7 @@ class Config:
     use_cache: bool = True  # False = --cache-none
     disk_cache_gb: float | None = None  # None = 10 GB or 10 % of the free disk
     preview_method: PreviewMethod = "auto"
+    saves_metadata: bool = True  # prompt and workflow go into pictures
 
     load_packs: bool = True
     allow_all_packs: bool = False

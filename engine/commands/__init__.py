@@ -1,0 +1,1 @@
+"""The commands of main.py, one module each; `engine.cli` picks one."""
