@@ -1,0 +1,83 @@
+"""`python3 main.py run workflow.json`: run a workflow without a server and print its files."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from tqdm import tqdm
+
+from engine.api import events
+from engine.api.errors import EngineError
+from engine.cli import say
+from engine.launch_flags import add_folder_flags, add_run_flags, config_of
+from engine.local import Result, Weft
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run one workflow; prints the path of each file it made, one a line."""
+    parser = argparse.ArgumentParser(prog="main.py run", description=__doc__)
+    parser.add_argument("workflow", type=Path, help="API form, editor form, or a picture of either")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="ID.INPUT=VALUE", help="change an input"
+    )
+    parser.add_argument("--output", type=Path, metavar="DIR", help="save files there")
+    parser.add_argument("--explain", action="store_true", help="say of each node why it ran")
+    add_folder_flags(parser)
+    add_run_flags(parser)
+    options = parser.parse_args(argv)
+    config = config_of(options)
+    if options.output:
+        config = replace(config, output_override=options.output.absolute())
+    with Weft(config) as weft:
+        workflow = weft.load(options.workflow)
+        for setting in options.set:
+            key, equals, value = setting.partition("=")
+            if not equals:
+                raise EngineError(
+                    f"--set {setting}: no '='.", hint='For example: --set 6.text="a red circle"'
+                )
+            workflow.set(key, value)
+        with _ProgressBar() as bar:
+            result = workflow.run(on_event=bar.show)
+    if options.explain:
+        explain(result)
+    for path in result.files:
+        sys.stdout.write(f"{path}\n")
+    return 0
+
+
+def explain(result: Result) -> None:
+    """Say of each node whether it ran or was cached, how long it took, and why."""
+    for node_id, record in result.records.items():
+        title = result.titles.get(node_id, "")
+        say(f"{node_id:>6} {title:28} {record.state:7} {record.seconds:7.3f} s  {record.reason}")
+
+
+class _ProgressBar:
+    """One bar on the terminal, for the node that is running."""
+
+    def __init__(self) -> None:
+        self._bar: tqdm[None] | None = None
+        self._node = ""
+
+    def __enter__(self) -> "_ProgressBar":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+    def show(self, event: events.RunEvent) -> None:
+        if isinstance(event, events.LogLine):
+            say(event.text)
+        if not isinstance(event, events.NodeProgress):
+            return
+        if self._bar is None or event.node_id != self._node:
+            if self._bar is not None:
+                self._bar.close()
+            self._bar = tqdm(total=event.maximum, desc=f"node {event.display_id}", leave=False)
+            self._node = event.node_id
+        self._bar.n = event.value
+        self._bar.refresh()
