@@ -1,0 +1,1 @@
+"""Figures, each with its command; nothing here runs as a test."""
