@@ -88,14 +88,21 @@ class ServerProcess:
 
     def call(self, method: str, path: str, body: Any = None) -> tuple[int, Any]:
         """(status, JSON or bytes) of one request."""
-        data = body if isinstance(body, bytes) else None if body is None else json.dumps(body).encode()
+        data = (
+            body if isinstance(body, bytes) else None if body is None else json.dumps(body).encode()
+        )
         request = urllib.request.Request(self.url + path, data, method=method)
         try:
             with urllib.request.urlopen(request, timeout=60) as answer:
-                status, content, kind = answer.status, answer.read(), answer.headers.get_content_type()
+                status, content, kind = (
+                    answer.status,
+                    answer.read(),
+                    answer.headers.get_content_type(),
+                )
         except urllib.error.HTTPError as error:
-            status, content, kind = error.code, error.read(), error.headers.get_content_type()
-        return status, json.loads(content) if kind == "application/json" and content else content
+            status, content, headers = error.code, error.read(), error.headers
+        is_json = headers.get_content_type() == "application/json" and content
+        return status, json.loads(content) if is_json else content
 
     def get(self, path: str) -> Any:
         return self.call("GET", path)[1]
