@@ -93,14 +93,11 @@ class ServerProcess:
         )
         request = urllib.request.Request(self.url + path, data, method=method)
         try:
-            with urllib.request.urlopen(request, timeout=60) as answer:
-                status, content, kind = (
-                    answer.status,
-                    answer.read(),
-                    answer.headers.get_content_type(),
-                )
+            answer = urllib.request.urlopen(request, timeout=60)
         except urllib.error.HTTPError as error:
-            status, content, headers = error.code, error.read(), error.headers
+            answer = error
+        with answer:
+            status, content, headers = answer.status, answer.read(), answer.headers
         is_json = headers.get_content_type() == "application/json" and content
         return status, json.loads(content) if is_json else content
 
