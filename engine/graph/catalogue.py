@@ -1,8 +1,8 @@
 """The node types that are known, by name and alias, and their wire form (`/object_info`)."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from engine.api.spec import InputSpec, NodeSpec, OutputSpec
 from engine.graph.suggest import closest
@@ -48,6 +48,11 @@ class Catalogue:
 
     def __len__(self) -> int:
         return len(self.specs)
+
+    @property
+    def names(self) -> Collection[str]:
+        """All names a prompt may use, aliases included."""
+        return self._entries.keys()
 
     def entry(self, name: str) -> Entry | None:
         """The node type of that name or alias, or None."""
@@ -161,9 +166,11 @@ def from_wire(name: str, wire: Mapping[str, Any]) -> NodeSpec:
     sections: Mapping[str, Any] = wire.get("input") or {}
     inputs: list[InputSpec] = []
     for kind in ("required", "optional"):
-        for input_name, form in (sections.get(kind) or {}).items():
+        forms: Mapping[str, Any] = sections.get(kind) or {}
+        for input_name, form in forms.items():
             inputs.append(_input_from_wire(input_name, kind, form))
-    for input_name, type_name in (sections.get("hidden") or {}).items():
+    hidden: Mapping[str, Any] = sections.get("hidden") or {}
+    for input_name, type_name in hidden.items():
         inputs.append(InputSpec(name=input_name, type=str(type_name), kind="hidden"))
     types: Sequence[Any] = wire.get("output") or ()
     names = wire.get("output_name") or types
@@ -191,9 +198,9 @@ def from_wire(name: str, wire: Mapping[str, Any]) -> NodeSpec:
 def _input_from_wire(name: str, kind: Any, form: Sequence[Any]) -> InputSpec:
     head = form[0]
     options: dict[str, Any] = dict(form[1]) if len(form) > 1 else {}
-    choices: Any = head if isinstance(head, list) else None
+    choices: list[Any] | None = cast("list[Any]", head) if isinstance(head, list) else None
     if head == "COMBO" and isinstance(options.get("options"), list):
-        choices = options.pop("options")
+        choices = cast("list[Any]", options.pop("options"))
     return InputSpec(
         name=name,
         type="COMBO" if isinstance(head, list) else str(head),

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias, cast
+from typing import Any, TypeAlias, cast, final
 
 from engine.api.errors import GraphInvalid, Problem
 
@@ -11,10 +11,10 @@ Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | Non
 
 MAX_DEPTH = 64  # of lists and objects inside one input value
 MAX_INT_BITS = 4096
-_PLAIN_INT = 1 << 64
 _SHOWN = 80
 
 
+@final
 @dataclass(frozen=True, slots=True)
 class Link:
     """An input that is the output `index` of another node."""
@@ -33,8 +33,8 @@ class Node:
     id: str
     class_type: str
     inputs: dict[str, Constant | Link]
-    meta: Mapping[str, Any] = field(default_factory=dict)
-    raw: Mapping[str, Any] = field(default_factory=dict)
+    meta: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    raw: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
     @property
     def label(self) -> str:
@@ -161,26 +161,25 @@ def _parse_inputs(
             message = f"Node {shorten(node_id)} has an input whose name is no valid text."
             problems.append(_malformed(node_id, message, shown(name), "a text"))
             continue
-        kind = type(value)
-        if kind is list:
-            link = as_link(value)
-            if link is not None:
-                parsed[name] = link
-                continue
-        elif kind is str or kind is float or kind is bool or value is None:
-            parsed[name] = value
+        link = as_link(value)
+        if link is not None:
+            parsed[name] = link
             continue
-        elif kind is int and -_PLAIN_INT < value < _PLAIN_INT:
-            parsed[name] = value
-            continue
-        elif kind is dict and len(value) == 1 and "__value__" in value:
-            value = value["__value__"]
-        fault = _fault_of(value)
-        if fault:
-            message = f"Input {shorten(name)} of node {shorten(node_id)} {fault}."
-            problems.append(_malformed(node_id, message, shown(value), None, input_name=name))
-        parsed[name] = value
+        constant = _unwrapped(value)
+        if not (constant is None or isinstance(constant, str | float | bool)):
+            fault = _fault_of(constant)
+            if fault:
+                message = f"Input {shorten(name)} of node {shorten(node_id)} {fault}."
+                problems.append(_malformed(node_id, message, shown(value), None, input_name=name))
+        parsed[name] = constant
     return parsed
+
+
+def _unwrapped(value: object) -> Json:
+    """A list as a value comes wrapped, so that it is not read as a link."""
+    if isinstance(value, dict) and len(value) == 1 and "__value__" in value:
+        return cast("dict[str, Json]", value)["__value__"]
+    return cast("Json", value)
 
 
 def as_link(value: object) -> Link | None:
