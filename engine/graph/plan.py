@@ -11,7 +11,7 @@ from heapq import heappop, heappush
 
 from engine.api.errors import GraphInvalid, Problem
 from engine.graph.catalogue import Catalogue
-from engine.graph.prompt import Constant, Graph, Link, Node, parse_prompt, shorten
+from engine.graph.prompt import Graph, Input, Link, Node, parse_prompt, shorten
 from engine.graph.walk import walk
 
 
@@ -30,7 +30,7 @@ class Plan:
     """The order in which the nodes of one run are executed; changes while nodes run.
 
     `has_result(node_id)` tells, once per node, which nodes need not run: they count as done, and
-    what only they need is left out. Every step is O(1) or O(log n) for each node and link concerned.
+    what only they need is left out. Each node and link costs O(1) to O(log n).
     """
 
     def __init__(
@@ -206,7 +206,7 @@ class Plan:
         return problems
 
 
-def _renamed(value: Constant | Link, ids: Mapping[str, str]) -> Constant | Link:
+def _renamed(value: Input, ids: Mapping[str, str]) -> Input:
     if type(value) is Link:
         return Link(ids.get(value.node_id, value.node_id), value.index)
     return value

@@ -24,6 +24,7 @@ class Link:
 
 
 Constant: TypeAlias = Json
+Input: TypeAlias = "Json | Link"
 
 
 @dataclass(slots=True, kw_only=True)
@@ -32,7 +33,7 @@ class Node:
 
     id: str
     class_type: str
-    inputs: dict[str, Constant | Link]
+    inputs: dict[str, Input]
     meta: Mapping[str, Any] = field(default_factory=dict[str, Any])
     raw: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
@@ -154,8 +155,8 @@ def _parse_node(node_id: object, raw: object, problems: list[Problem]) -> Node |
 
 def _parse_inputs(
     node_id: str, inputs: Mapping[object, Any], problems: list[Problem]
-) -> dict[str, Constant | Link]:
-    parsed: dict[str, Constant | Link] = {}
+) -> dict[str, Input]:
+    parsed: dict[str, Input] = {}
     for name, value in inputs.items():
         if not isinstance(name, str) or not is_plain_text(name):
             message = f"Node {shorten(node_id)} has an input whose name is no valid text."
@@ -177,7 +178,7 @@ def _parse_inputs(
 
 def _unwrapped(value: object) -> Json:
     """A list as a value comes wrapped, so that it is not read as a link."""
-    if isinstance(value, dict) and len(value) == 1 and "__value__" in value:
+    if isinstance(value, dict) and "__value__" in value:
         return cast("dict[str, Json]", value)["__value__"]
     return cast("Json", value)
 

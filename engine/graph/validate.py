@@ -7,7 +7,7 @@ from typing import Any
 from engine.api.errors import Problem, Severity
 from engine.api.spec import InputSpec
 from engine.graph.catalogue import Catalogue, Entry, ListFiles
-from engine.graph.prompt import Constant, Graph, Link, Node, shorten, shown
+from engine.graph.prompt import Constant, Graph, Input, Link, Node, shorten, shown
 from engine.graph.suggest import is_likely_typo
 from engine.graph.typecheck import fits
 from engine.graph.values import Choices, Misfit, did_you_mean, fit
@@ -30,9 +30,7 @@ class Validation:
     problems: tuple[Problem, ...]
     good_outputs: tuple[str, ...]
     bad_outputs: tuple[str, ...]
-    dependent_outputs: Mapping[str, tuple[str, ...]] = field(
-        default_factory=dict[str, tuple[str, ...]]
-    )
+    dependent_outputs: Mapping[str, tuple[str, ...]]
     targets: tuple[str, ...] | None = None
 
     @property
@@ -103,7 +101,7 @@ class _Check:
         if entry is None:
             self._unknown_type(node)
             return node
-        converted: dict[str, Constant | Link] | None = None
+        converted: dict[str, Input] | None = None
         undeclared: list[str] = []
         declared = entry.inputs
         for name, value in node.inputs.items():
