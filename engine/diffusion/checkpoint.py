@@ -1,0 +1,176 @@
+"""Opens weight files as recipes, and tells the model pool how to build each part of them.
+
+Opening reads a header only; nothing is loaded until the pool is asked for a part.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from engine.api.errors import CorruptFile, NotThisFamily
+from engine.api.recipe import FileRef, Recipe
+from engine.diffusion import keymap
+from engine.diffusion.clip_model import ClipText
+from engine.diffusion.families import identify
+from engine.diffusion.families.base import CheckpointLayout, TextLayout, UnetLayout, VaeLayout
+from engine.diffusion.families.ldm import VAE, read_vae
+from engine.diffusion.keymap import Source
+from engine.diffusion.network import build_unet
+from engine.diffusion.vae import build_vae
+from engine.diffusion.weightfile import WeightFile, open_weights
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckpointParts:
+    """The recipes of a checkpoint's parts; `clip` and `vae` are None where the file has none."""
+
+    model: Recipe
+    clip: Recipe | None
+    vae: Recipe | None
+
+
+def open_checkpoint(path: Path, digest: str, name: str) -> CheckpointParts:
+    """The parts of a checkpoint file.
+
+    Raises: CorruptFile; NotThisFamily, with every family's reason.
+    """
+    layout = identify(open_weights(path))
+    file = FileRef(path=str(path), digest=digest, name=name)
+
+    def part(kind: str, is_there: object) -> Recipe | None:
+        return Recipe(part=kind, family=layout.family, files=(file,)) if is_there else None
+
+    return CheckpointParts(
+        model=Recipe(part="denoiser", family=layout.family, files=(file,)),
+        clip=part("text", layout.text),
+        vae=part("vae", layout.vae),
+    )
+
+
+def open_vae(path: Path, digest: str, name: str) -> Recipe:
+    """The autoencoder of a file, alone or inside a checkpoint.
+
+    Raises: CorruptFile, NotThisFamily.
+    """
+    vae_layout(open_weights(path))
+    file = FileRef(path=str(path), digest=digest, name=name)
+    return Recipe(part="vae", family="vae", files=(file,))
+
+
+def vae_layout(file: WeightFile) -> VaeLayout:
+    """The layout of the autoencoder in a file. Raises: NotThisFamily."""
+    layout = read_vae(file, "") or read_vae(file, VAE)
+    if layout is None:
+        raise NotThisFamily(
+            f"{file.path.name} holds no autoencoder: it has no encoder.conv_in.weight.",
+            hint="Choose a file from the vae folder, or a checkpoint with its own VAE.",
+        )
+    return layout
+
+
+# How the pool builds a part -----------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PartSource:
+    """How to make a network part: its empty module and where each weight comes from."""
+
+    file: WeightFile
+    layout: CheckpointLayout | None
+    build: Callable[[], nn.Module]
+    sources: Mapping[str, Source]
+    unet: UnetLayout | None = None
+    vae: VaeLayout | None = None
+    text: tuple[TextLayout, ...] = ()
+
+
+def part_source(recipe: Recipe) -> PartSource:
+    """How to make the part that a recipe names. Raises: CorruptFile, NotThisFamily."""
+    file = open_weights(Path(recipe.files[0].path))
+    return PARTS[recipe.part](file)
+
+
+def _denoiser(file: WeightFile) -> PartSource:
+    layout = identify(file)
+    unet = layout.unet
+    if unet is None:
+        raise NotThisFamily(f"{file.path.name} has no denoising network.")
+    pairs = keymap.unet_names(unet.depth, unet.blocks)
+    return PartSource(
+        file=file,
+        layout=layout,
+        build=lambda: build_unet(unet),
+        sources=keymap.sources(file.infos, pairs, unet.prefix),
+        unet=unet,
+    )
+
+
+def _vae(file: WeightFile) -> PartSource:
+    vae = vae_layout(file)
+    pairs = keymap.vae_names(len(vae.mult), vae.blocks)
+    return PartSource(
+        file=file,
+        layout=None,
+        build=lambda: build_vae(vae),
+        sources=keymap.sources(file.infos, pairs, vae.prefix),
+        vae=vae,
+    )
+
+
+def _text(file: WeightFile) -> PartSource:
+    layout = identify(file)
+    if not layout.text:
+        raise NotThisFamily(f"{file.path.name} has no text encoder.")
+    return PartSource(
+        file=file,
+        layout=layout,
+        build=lambda: _text_module(layout.text),
+        sources={
+            f"{tower.name}.{name}": source
+            for tower in layout.text
+            for name, source in _tower_sources(file, tower).items()
+        },
+        text=layout.text,
+    )
+
+
+def _text_module(towers: tuple[TextLayout, ...]) -> nn.Module:
+    with torch.device("meta"):
+        return nn.ModuleDict({tower.name: ClipText(tower) for tower in towers})
+
+
+def _tower_sources(file: WeightFile, tower: TextLayout) -> dict[str, Source]:
+    if tower.naming == "open_clip":
+        return keymap.open_clip_sources(file.infos, tower.layers, tower.width, tower.prefix)
+    return keymap.sources(file.infos, keymap.TEXT_NAMES, tower.prefix)
+
+
+PARTS: dict[str, Callable[[WeightFile], PartSource]] = {
+    "denoiser": _denoiser,
+    "vae": _vae,
+    "text": _text,
+}
+
+
+def check_complete(source: PartSource, module: nn.Module) -> None:
+    """Raises: CorruptFile, naming weights that the file lacks or that have another shape."""
+    missing = []
+    for name, parameter in module.state_dict().items():
+        found = source.sources.get(name)
+        if found is None:
+            missing.append(name)
+            continue
+        shape = found.shape(source.file.shape(found.key))
+        if shape != tuple(parameter.shape):
+            raise CorruptFile(
+                f"{source.file.path.name}: {found.key} has the shape {list(shape)}, "
+                f"but {list(parameter.shape)} is expected."
+            )
+    if missing:
+        raise CorruptFile(
+            f"{source.file.path.name} lacks {len(missing)} weights: {', '.join(missing[:5])} …",
+            hint="The file may be a part of a model only; choose the complete checkpoint.",
+        )

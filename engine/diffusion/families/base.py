@@ -1,0 +1,96 @@
+"""What a model family says about a checkpoint: the sizes and places of its networks, as data."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Literal
+
+from engine.diffusion.weightfile import WeightFile
+
+Prediction = Literal["eps", "v"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnetLayout:
+    """Sizes of a cross-attention UNet, read from names and shapes.
+
+    `depth` counts transformer layers per level (0: none). Either `heads` (SD1.x) or `head_width`
+    (later families) decides the attention heads. `adm` is the width of the vector input `y`.
+    """
+
+    prefix: str
+    in_channels: int
+    out_channels: int
+    width: int
+    mult: tuple[int, ...]
+    blocks: int
+    depth: tuple[int, ...]
+    middle_depth: int
+    context_dim: int
+    is_linear: bool = False
+    adm: int | None = None
+    groups: int = 32
+    heads: int | None = None
+    head_width: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VaeLayout:
+    """Sizes of a KL autoencoder; `factor` is pixels per latent cell."""
+
+    prefix: str
+    width: int
+    mult: tuple[int, ...]
+    blocks: int
+    latent_channels: int
+    groups: int = 32
+    scale: float = 0.18215
+
+    @property
+    def factor(self) -> int:
+        return 2 ** (len(self.mult) - 1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TextLayout:
+    """Sizes and habits of one CLIP text tower.
+
+    `layer` is the output taken without clip skip (-1: the last layer, -2: the one before).
+    `normalizes` says whether that output passes the final layer norm. `naming` is the key layout.
+    """
+
+    name: str
+    prefix: str
+    width: int
+    layers: int
+    heads: int
+    mlp: int
+    positions: int = 77
+    vocabulary: int = 49408
+    naming: Literal["clip", "open_clip"] = "clip"
+    activation: Literal["quick_gelu", "gelu"] = "quick_gelu"
+    pad_token: int = 49407
+    layer: int = -1
+    normalizes: bool = True
+    projection: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckpointLayout:
+    """All parts of one checkpoint file; a part that the file lacks is None or empty."""
+
+    family: str
+    unet: UnetLayout | None
+    vae: VaeLayout | None
+    text: tuple[TextLayout, ...]
+    prediction: Prediction = "eps"
+    native_size: int = 512
+    notes: tuple[tuple[str, str], ...] = field(default_factory=tuple)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelFamily:
+    """A kind of checkpoint. `match` reads a header; it raises NotThisFamily with its reason."""
+
+    name: str
+    title: str
+    match: Callable[[WeightFile], CheckpointLayout]

@@ -1,0 +1,45 @@
+"""SDXL base layouts: two text towers, a vector input, 64 channels a head."""
+
+from dataclasses import replace
+
+from engine.api.errors import NotThisFamily
+from engine.diffusion.families.base import CheckpointLayout, ModelFamily
+from engine.diffusion.families.ldm import (
+    number,
+    read_clip,
+    read_open_clip,
+    read_unet,
+    read_vae,
+)
+from engine.diffusion.families.prediction import stated_prediction
+from engine.diffusion.weightfile import WeightFile
+
+
+def match(file: WeightFile) -> CheckpointLayout:
+    """The parts of an SDXL checkpoint. Raises: NotThisFamily."""
+    unet = read_unet(file)
+    if unet.adm is None:
+        raise NotThisFamily("has no vector input (label_emb)")
+    small = read_clip(file, "conditioner.embedders.0.transformer.", name="l")
+    large = read_open_clip(file, "conditioner.embedders.1.model.", name="g")
+    towers = []
+    if small is not None and large is not None:
+        if small.width + large.width != unet.context_dim:
+            raise NotThisFamily(
+                f"has text widths {small.width} + {large.width}, context {unet.context_dim}"
+            )
+        towers = [
+            replace(small, layer=-2, normalizes=False),
+            replace(large, layer=-2, normalizes=False),
+        ]
+    return CheckpointLayout(
+        family=FAMILY.name,
+        unet=replace(unet, head_width=number(file, "weft.unet.head_width", 64)),
+        vae=read_vae(file, scale=0.13025),
+        text=tuple(towers),
+        prediction=stated_prediction(file) or "eps",
+        native_size=number(file, "weft.native_size", 1024),
+    )
+
+
+FAMILY = ModelFamily(name="sdxl", title="Stable Diffusion XL", match=match)

@@ -1,0 +1,131 @@
+"""The loaded denoising network: builds diffusers' UNet for a layout and calls it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from engine.diffusion.families.base import UnetLayout
+
+if TYPE_CHECKING:
+    from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
+
+Control = Mapping[str, Sequence[Tensor | None]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoadedDenoiser:
+    """A denoising network ready to be called, with what a sampler must know of it.
+
+    Shapes: alphas_cumprod (1000,) float32.
+    """
+
+    family: str
+    parameterization_name: str
+    alphas_cumprod: Tensor
+    layout: UnetLayout
+    unet: "UNet2DConditionModel"
+    device: torch.device
+    dtype: torch.dtype
+    latent_scale: float = 0.18215
+    latent_factor: int = 8
+    latent_channels: int = 4
+    latent_rgb_factors: tuple[tuple[float, ...], ...] | None = None
+    native_size: int = 512
+
+    @property
+    def in_channels(self) -> int:
+        return self.layout.in_channels
+
+    @property
+    def context_dim(self) -> int:
+        return self.layout.context_dim
+
+    @property
+    def adm_channels(self) -> int | None:
+        return self.layout.adm
+
+    def predict(
+        self,
+        x: Tensor,
+        timestep: Tensor,
+        context: Tensor,
+        *,
+        y: Tensor | None = None,
+        control: Control | None = None,
+    ) -> Tensor:
+        """The network's raw output for a scaled input, in float32.
+
+        `control` holds residuals: `input`, one for each skip connection in the order in which they
+        are made, and `middle`, one; None stands for nothing to add.
+        Shapes: x (B, in_channels, H, W), timestep (B,), context (B, T, context_dim), y (B, adm).
+        """
+        down, middle = _residuals(control)
+        with torch.no_grad():
+            out: Any = self.unet(
+                x.to(self.device, self.dtype),
+                timestep.to(self.device),
+                context.to(self.device, self.dtype),
+                class_labels=None if y is None else y.to(self.device, self.dtype),
+                down_block_additional_residuals=down,
+                mid_block_additional_residual=middle,
+                return_dict=False,
+            )
+        return out[0].float()
+
+
+def _residuals(control: Control | None) -> tuple[tuple[Any, ...] | None, Tensor | None]:
+    if not control:
+        return None, None
+    down = tuple(0.0 if r is None else r for r in control.get("input", ()))
+    middle = next((r for r in control.get("middle", ()) if r is not None), None)
+    return down or None, middle
+
+
+def sd_alphas_cumprod() -> Tensor:
+    """Products of 1 - beta of Stable Diffusion's scaled-linear training schedule, (1000,) float32.
+
+    Source: Rombach et al. 2022, "High-Resolution Image Synthesis with Latent Diffusion Models".
+    """
+    betas = torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float64) ** 2
+    return torch.cumprod(1 - betas, 0).float()
+
+
+def unet_config(layout: UnetLayout) -> dict[str, Any]:
+    """The arguments with which diffusers builds the UNet of a layout."""
+    levels = len(layout.mult)
+    widths = tuple(layout.width * m for m in layout.mult)
+    # Without attention a level ignores its depth; the last entry is the middle block's.
+    depth = [d or 1 for d in layout.depth]
+    depth[-1] = layout.depth[-1] or layout.middle_depth
+    heads = layout.heads or tuple(w // (layout.head_width or 64) for w in widths)
+    return {
+        "in_channels": layout.in_channels,
+        "out_channels": layout.out_channels,
+        "block_out_channels": widths,
+        "layers_per_block": layout.blocks,
+        "down_block_types": tuple(
+            "CrossAttnDownBlock2D" if d else "DownBlock2D" for d in layout.depth
+        ),
+        "up_block_types": tuple(
+            "CrossAttnUpBlock2D" if d else "UpBlock2D" for d in reversed(layout.depth)
+        ),
+        "transformer_layers_per_block": tuple(depth) if levels > 1 else depth[0],
+        "attention_head_dim": heads,  # diffusers' name for the number of heads
+        "cross_attention_dim": layout.context_dim,
+        "use_linear_projection": layout.is_linear,
+        "norm_num_groups": layout.groups,
+        "class_embed_type": "projection" if layout.adm else None,
+        "projection_class_embeddings_input_dim": layout.adm,
+    }
+
+
+def build_unet(layout: UnetLayout) -> "UNet2DConditionModel":
+    """The UNet without weights (on the meta device)."""
+    # Imported on use: diffusers takes seconds, and listing nodes must not wait for it.
+    from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
+
+    with torch.device("meta"):
+        return UNet2DConditionModel(**unet_config(layout))

@@ -1,0 +1,302 @@
+"""ModelPool: the only holder of live networks; finds or loads the part that a recipe names."""
+
+import os
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+from weakref import WeakValueDictionary
+
+import torch
+from torch import Tensor, nn
+
+from engine.api.errors import ModelError
+from engine.api.recipe import Recipe
+from engine.diffusion.checkpoint import PartSource, check_complete, part_source
+from engine.diffusion.network import LoadedDenoiser, sd_alphas_cumprod
+from engine.diffusion.precision import Precision, compute_dtype
+from engine.diffusion.text import LoadedText, TextTower
+from engine.diffusion.vae import LoadedVae
+
+CPU = torch.device("cpu")
+LARGE_BYTES = 200_000_000  # from here on a load is announced
+
+Loaded = Any  # LoadedDenoiser | LoadedText | LoadedVae | LoadedControl, as the recipe's part says
+PatchedWeight = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PartStatus:
+    """One loaded part: `size_bytes` in memory, `mapped_bytes` in pages of the file."""
+
+    name: str
+    part: str
+    family: str
+    patches: int
+    size_bytes: int
+    mapped_bytes: int
+    is_in_use: bool
+
+
+class BaseWeights:
+    """The unpatched weights of one part of one file; each cast once and shared while it is used."""
+
+    def __init__(self, source: PartSource) -> None:
+        self.source = source
+        self._shared: WeakValueDictionary[str, nn.Parameter] = WeakValueDictionary()
+
+    def raw(self, name: str) -> Tensor:
+        """A weight as the file holds it, mapped."""
+        found = self.source.sources[name]
+        return found.read(self.source.file.tensor(found.key))
+
+    def shared(self, name: str, device: torch.device, dtype: torch.dtype) -> nn.Parameter:
+        """A weight for a network; the same tensor for all that use it at the same time."""
+        parameter = self._shared.get(name)
+        if parameter is None:
+            parameter = nn.Parameter(self.raw(name).to(device, dtype), requires_grad=False)
+            self._shared[name] = parameter
+        return parameter
+
+
+@dataclass(slots=True, kw_only=True)
+class _Entry:
+    recipe: Recipe
+    base: BaseWeights
+    module: nn.Module
+    device: torch.device
+    dtype: torch.dtype
+    size_bytes: int
+    mapped_bytes: int
+    users: int = 0
+
+
+@dataclass(kw_only=True)
+class ModelPool:
+    """Loaded parts under a byte budget, least recently used first to go.
+
+    A patched recipe owns tensors for the weights it touches and shares the rest with its base;
+    dropping it restores nothing, since the base was never written. Weights are read and cast when
+    their layer first runs. `announce` is told when a large part is loaded.
+    """
+
+    device: torch.device = CPU
+    precision: Precision = "auto"
+    budget_bytes: int | None = None
+    announce: Callable[[str], None] | None = None
+    _entries: OrderedDict[tuple[object, ...], _Entry] = field(default_factory=OrderedDict)
+    _bases: WeakValueDictionary[tuple[object, ...], BaseWeights] = field(
+        default_factory=WeakValueDictionary
+    )
+    _lock: threading.RLock = field(default_factory=threading.RLock)
+
+    @contextmanager
+    def use(self, recipe: Recipe) -> Iterator[Loaded]:
+        """The live part of a recipe, kept in memory at least until the block ends.
+
+        Gives a LoadedDenoiser, LoadedText, LoadedVae or LoadedControl, by `recipe.part`.
+        Raises: CorruptFile, NotThisFamily, ModelError, OutOfMemory.
+        """
+        with self._lock:
+            entry = self._find(recipe)
+            entry.users += 1
+        try:
+            yield VIEWS[recipe.part](recipe, entry)
+        finally:
+            with self._lock:
+                entry.users -= 1
+
+    def free(self, unload_models: bool = True) -> None:
+        """Drops every part that is not in use, and what the device's allocator keeps for later."""
+        with self._lock:
+            if unload_models:
+                for key in [k for k, e in self._entries.items() if not e.users]:
+                    del self._entries[key]
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+
+    def loaded(self) -> tuple[PartStatus, ...]:
+        """The loaded parts, the one used last at the end."""
+        with self._lock:
+            return tuple(_status(entry) for entry in self._entries.values())
+
+    def _find(self, recipe: Recipe) -> _Entry:
+        key = recipe.weights_identity
+        entry = self._entries.get(key)
+        if entry is None:
+            entry = self._load(recipe)
+            self._make_room(entry.size_bytes)
+            self._entries[key] = entry
+        self._entries.move_to_end(key)
+        return entry
+
+    def _make_room(self, size_bytes: int) -> None:
+        budget = self.budget_bytes or default_budget(self.device)
+        used = sum(e.size_bytes for e in self._entries.values())
+        for key, entry in list(self._entries.items()):
+            if used + size_bytes <= budget:
+                return
+            if not entry.users:
+                used -= entry.size_bytes
+                del self._entries[key]
+
+    def _load(self, recipe: Recipe) -> _Entry:
+        base = self._base(recipe)
+        module = base.source.build().requires_grad_(False).eval()
+        check_complete(base.source, module)
+        dtype = compute_dtype(recipe.part, self.device, self.precision)
+        size, mapped = _sizes(base, module, self.device, dtype, keeps_type=recipe.part == "text")
+        if self.announce and size + mapped > LARGE_BYTES:
+            self.announce(
+                f"Loading {_name(recipe)} ({recipe.part}, {(size + mapped) / 1e9:.1f} GB)"
+            )
+        _attach(module, base, self.device, None if recipe.part == "text" else dtype)
+        return _Entry(
+            recipe=recipe,
+            base=base,
+            module=module,
+            device=self.device,
+            dtype=dtype,
+            size_bytes=size,
+            mapped_bytes=mapped,
+        )
+
+    def _base(self, recipe: Recipe) -> BaseWeights:
+        if recipe.part not in VIEWS:
+            raise ModelError(f"There is no loader for the part {recipe.part}.")
+        key = (recipe.part, recipe.family, *(f.identity for f in recipe.files))
+        base = self._bases.get(key)
+        if base is None:
+            base = self._bases[key] = BaseWeights(part_source(recipe))
+        return base
+
+
+def _attach(
+    module: nn.Module, base: BaseWeights, device: torch.device, dtype: torch.dtype | None
+) -> None:
+    """Gives a module its weights: mapped ones at once, others when their layer first runs."""
+    for prefix, layer in module.named_modules():
+        own = [
+            (n, f"{prefix}.{n}" if prefix else n) for n, _ in layer.named_parameters(recurse=False)
+        ]
+        if not own:
+            continue
+        raws = {local: base.raw(name) for local, name in own}
+        if all(r.device == device and r.dtype == (dtype or r.dtype) for r in raws.values()):
+            for local, name in own:
+                setattr(layer, local, base.shared(name, device, raws[local].dtype))
+            continue
+        _attach_on_first_run(layer, own, base, device, dtype)
+
+
+def _attach_on_first_run(
+    layer: nn.Module,
+    own: list[tuple[str, str]],
+    base: BaseWeights,
+    device: torch.device,
+    dtype: torch.dtype | None,
+) -> None:
+    def attach(layer: nn.Module, _: Any) -> None:
+        for local, name in own:
+            setattr(layer, local, base.shared(name, device, dtype or base.raw(name).dtype))
+        handle.remove()
+
+    handle = layer.register_forward_pre_hook(attach)
+
+
+def _sizes(
+    base: BaseWeights,
+    module: nn.Module,
+    device: torch.device,
+    dtype: torch.dtype,
+    *,
+    keeps_type: bool,
+) -> tuple[int, int]:
+    """Bytes of memory and bytes of mapped file that a module's weights take."""
+    size = mapped = 0
+    for name, parameter in module.state_dict().items():
+        info = base.source.file.infos[base.source.sources[name].key]
+        wanted = info.dtype if keeps_type else dtype
+        if device.type == "cpu" and info.dtype == wanted:
+            mapped += parameter.numel() * wanted.itemsize
+        else:
+            size += parameter.numel() * wanted.itemsize
+    return size, mapped
+
+
+def default_budget(device: torch.device) -> int:
+    """Bytes that loaded parts may take: a share of the device's memory."""
+    if device.type == "cuda":
+        return int(torch.cuda.get_device_properties(device).total_memory * 0.7)
+    return int(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") * 0.6)
+
+
+def _name(recipe: Recipe) -> str:
+    file = recipe.files[0]
+    return file.name or file.path.rsplit("/", 1)[-1]
+
+
+def _status(entry: _Entry) -> PartStatus:
+    return PartStatus(
+        name=_name(entry.recipe),
+        part=entry.recipe.part,
+        family=entry.recipe.family,
+        patches=len(entry.recipe.patches),
+        size_bytes=entry.size_bytes,
+        mapped_bytes=entry.mapped_bytes,
+        is_in_use=entry.users > 0,
+    )
+
+
+# Views: what `use` hands out, by part -------------------------------------------------------------
+
+
+def _denoiser(recipe: Recipe, entry: _Entry) -> LoadedDenoiser:
+    source = entry.base.source
+    assert source.unet is not None and source.layout is not None
+    vae = source.layout.vae
+    return LoadedDenoiser(
+        family=recipe.family,
+        parameterization_name=recipe.option("prediction") or source.layout.prediction,
+        alphas_cumprod=sd_alphas_cumprod(),
+        layout=source.unet,
+        unet=entry.module,  # pyright: ignore[reportArgumentType] - build_unet made it
+        device=entry.device,
+        dtype=entry.dtype,
+        latent_scale=vae.scale if vae else 0.18215,
+        latent_factor=vae.factor if vae else 8,
+        latent_channels=source.unet.out_channels,
+        native_size=source.layout.native_size,
+    )
+
+
+def _vae(recipe: Recipe, entry: _Entry) -> LoadedVae:
+    assert entry.base.source.vae is not None
+    return LoadedVae(
+        layout=entry.base.source.vae,
+        model=entry.module,  # pyright: ignore[reportArgumentType] - build_vae made it
+        device=entry.device,
+        dtype=entry.dtype,
+    )
+
+
+def _text(recipe: Recipe, entry: _Entry) -> LoadedText:
+    modules = dict(entry.module.named_children())
+    return LoadedText(
+        family=recipe.family,
+        towers={
+            t.name: TextTower(layout=t, model=modules[t.name])  # pyright: ignore[reportArgumentType]
+            for t in entry.base.source.text
+        },
+        clip_skip=recipe.option("clip_skip"),
+        device=entry.device,
+    )
+
+
+VIEWS: dict[str, Callable[[Recipe, _Entry], Loaded]] = {
+    "denoiser": _denoiser,
+    "text": _text,
+    "vae": _vae,
+}

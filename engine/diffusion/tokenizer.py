@@ -1,0 +1,121 @@
+"""CLIP's byte-pair tokenizer: text to token numbers, from the published merges alone.
+
+Source: Radford et al. 2021; the merges lie in `data/clip/` (see the NOTICE there).
+"""
+
+import functools
+import gzip
+import itertools
+import re
+import unicodedata
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+START = 49406
+END = 49407
+MERGES_FILE = Path(__file__).parent / "data" / "clip" / "bpe_simple_vocab_16e6.txt.gz"
+MERGE_COUNT = 49152 - 256 - 2
+
+_SPECIAL = re.compile(r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tokenizer:
+    """The vocabulary and the ranks of the merges; `known` remembers words that were split."""
+
+    numbers: Mapping[str, int]
+    ranks: Mapping[tuple[str, str], int]
+    known: dict[str, tuple[int, ...]] = field(default_factory=dict)
+
+    def encode(self, text: str) -> list[int]:
+        """The token numbers of a text, without start and end."""
+        numbers: list[int] = []
+        for word in _words(text):
+            found = self.known.get(word)
+            if found is None:
+                found = self.known[word] = tuple(self._split(word))
+            numbers += found
+        return numbers
+
+    def _split(self, word: str) -> Iterator[int]:
+        if word in self.numbers and word.startswith("<|"):
+            yield self.numbers[word]
+            return
+        letters = _byte_letters()
+        pieces = [letters[b] for b in word.encode()]
+        pieces[-1] += "</w>"
+        while len(pieces) > 1:
+            pairs = list(itertools.pairwise(pieces))
+            best = min(pairs, key=lambda pair: self.ranks.get(pair, MERGE_COUNT))
+            if best not in self.ranks:
+                break
+            pieces = _merge(pieces, best)
+        yield from (self.numbers[piece] for piece in pieces)
+
+
+def _merge(pieces: list[str], pair: tuple[str, str]) -> list[str]:
+    merged: list[str] = []
+    index = 0
+    while index < len(pieces):
+        if tuple(pieces[index : index + 2]) == pair:
+            merged.append(pair[0] + pair[1])
+            index += 2
+        else:
+            merged.append(pieces[index])
+            index += 1
+    return merged
+
+
+@functools.cache
+def load_tokenizer() -> Tokenizer:
+    """The tokenizer of all CLIP text towers; read once."""
+    with gzip.open(MERGES_FILE, "rt", encoding="utf-8") as file:
+        lines = file.read().split("\n")[1 : MERGE_COUNT + 1]
+    pairs = [(a, b) for a, b in (line.split() for line in lines)]
+    letters = _alphabet()
+    names = [*letters, *(c + "</w>" for c in letters), *(a + b for a, b in pairs)]
+    names += ["<|startoftext|>", "<|endoftext|>"]
+    return Tokenizer(
+        numbers={name: number for number, name in enumerate(names)},
+        ranks={pair: rank for rank, pair in enumerate(pairs)},
+    )
+
+
+def _words(text: str) -> Iterator[str]:
+    """Special tokens, contractions, runs of letters, single digits, runs of anything else."""
+    text = " ".join(unicodedata.normalize("NFC", text).split()).lower()
+    position = 0
+    while position < len(text):
+        if text[position] == " ":
+            position += 1
+            continue
+        if special := _SPECIAL.match(text, position):
+            yield special.group()
+            position = special.end()
+            continue
+        start, kind = position, _kind(text[position])
+        position += 1
+        while kind != "N" and position < len(text) and _kind(text[position]) == kind:
+            position += 1
+        yield text[start:position]
+
+
+def _kind(character: str) -> str:
+    if character.isspace():
+        return " "
+    kind = unicodedata.category(character)[0]
+    return kind if kind in "LN" else "other"
+
+
+@functools.cache
+def _byte_letters() -> dict[int, str]:
+    """Byte -> the printable character that stands for it in the vocabulary."""
+    printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    others = [b for b in range(256) if b not in printable]
+    return {b: chr(b) for b in printable} | {b: chr(256 + n) for n, b in enumerate(others)}
+
+
+def _alphabet() -> list[str]:
+    """The vocabulary's first 256 entries, in its own order."""
+    return list(_byte_letters().values())
