@@ -1,5 +1,6 @@
 """A real Weft server as a child process, and a plain client that speaks to it as scripts do."""
 
+import asyncio
 import json
 import os
 import signal
@@ -9,8 +10,11 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from aiohttp import ClientSession, WSMsgType
 
 from engine.config import ROOT
 
@@ -122,3 +126,16 @@ class ServerProcess:
 
     def run(self, prompt: dict[str, Any], **more: Any) -> dict[str, Any]:
         return self.wait_for(self.queue_prompt(prompt, **more))
+
+    def wait_for_message(self, fits: Callable[[dict[str, Any]], bool], *, timeout_s: float = 60):
+        """The first websocket message that fits; a client that comes late gets the state first."""
+
+        async def listen() -> dict[str, Any]:
+            address = f"{self.url}/ws?clientId=e2e"
+            async with ClientSession() as client, client.ws_connect(address) as socket:
+                async for message in socket:
+                    if message.type == WSMsgType.TEXT and fits(message.json()):
+                        return message.json()
+            raise AssertionError("the server closed the websocket")
+
+        return asyncio.run(asyncio.wait_for(listen(), timeout_s))
