@@ -32,9 +32,12 @@ class Accepts:
     needed: frozenset[str]
     takes_any: bool
 
+    def takes(self, name: str) -> bool:
+        return self.takes_any or name in self.names
+
     def pick(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """Those of the values that the function takes; None for those that it needs besides."""
-        picked = {k: v for k, v in values.items() if self.takes_any or k in self.names}
+        picked = {k: v for k, v in values.items() if self.takes(k)}
         return {**dict.fromkeys(self.needed - values.keys()), **picked}
 
 
@@ -56,19 +59,20 @@ def argument_maker(spec: NodeSpec, function: Callable[..., Any]) -> ArgumentMake
     """Makes the keyword arguments of a node's function from its inputs.
 
     Undeclared inputs only reach a function that takes them. A lazy input that was not asked for
-    is None, unless the function has a default for it.
+    is None, unless the function has a default for it. Hidden inputs only go to a function that
+    takes them (declarative nodes read them from `cls.hidden`).
     """
     taken = accepts(function)
     origin = Origin(pack=spec.pack, node=spec.name)
-    declared = frozenset(i.name for i in spec.inputs)
+    passed = frozenset(i.name for i in spec.inputs) | taken.names
     unasked = {i.name: None for i in spec.inputs if i.is_lazy and i.name in taken.needed}
-    hidden = tuple(i for i in spec.inputs if i.kind == "hidden")
+    hidden = tuple(i for i in spec.inputs if i.kind == "hidden" and taken.takes(i.name))
     passes_all = taken.takes_any
 
     def make(values: Mapping[str, Any], ctx: RunContext) -> dict[str, Any]:
         arguments: dict[str, Any] = dict(unasked)
         for name, value in values.items():
-            if passes_all or name in declared or name in taken.names:
+            if passes_all or name in passed:
                 arguments[name] = to_pack(value, origin)
         if hidden:
             more = hidden_values(hidden, ctx)
