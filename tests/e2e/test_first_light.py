@@ -43,10 +43,7 @@ def test_the_first_line_of_the_readme_ends_in_a_picture(tmp_path: Path):
         cwd=clone,
         stdout=subprocess.PIPE,
         text=True,
-        env={
-            "PATH": f"{Path(sys.base_prefix) / 'bin'}:/usr/local/bin:/usr/bin:/bin",
-            **_pip_environment(),
-        },
+        env=bare_environment(),
     )
     try:
         assert process.stdout is not None
