@@ -1,0 +1,259 @@
+"""An editor document as a prompt in API form, as the editor itself would send it."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias, cast
+
+from engine.api.errors import GraphInvalid, Problem
+from engine.graph.catalogue import Catalogue
+from engine.graph.document import (
+    SUBGRAPH_INPUT,
+    Document,
+    FileNode,
+    Sheet,
+    is_workflow,
+    read_document,
+)
+from engine.graph.prompt import invalid_prompt, shorten
+from engine.graph.typecheck import fits
+from engine.graph.widgets import widget_values
+
+__all__ = ["is_workflow", "to_prompt"]
+
+MAX_NODES = 100_000  # after subgraphs are unfolded
+MAX_NESTING = 32
+
+_REROUTES = frozenset({"Reroute", "Reroute (rgthree)"})
+_PRIMITIVE = "PrimitiveNode"
+# Nodes that only the editor knows: they never run.
+_NOTES = frozenset({"Note", "MarkdownNote", "Label (rgthree)", "Bookmark (rgthree)"})
+_VIRTUAL = _REROUTES | _NOTES | {_PRIMITIVE}
+
+
+@dataclass(frozen=True, slots=True)
+class _Output:
+    """A link's true origin: an output of a node that runs."""
+
+    node_id: str
+    slot: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Value:
+    """A link's true origin: a value, from a primitive or a promoted widget."""
+
+    value: Any
+
+
+_Muted = _Output("", -1)  # a link from a node that is muted: the input is left out
+_Source: TypeAlias = "_Output | _Value | None"
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class _Scope:
+    """One unfolded level: a sheet with the subgraph node that it stands for."""
+
+    sheet: Sheet
+    prefix: str = ""
+    depth: int = 0
+    outer: "_Scope | None" = None
+    instance: FileNode | None = None
+    values: Mapping[str, Any] = field(default_factory=dict[str, Any])  # promoted, by input name
+    overrides: Mapping[tuple[str, str], Any] = field(default_factory=dict[tuple[str, str], Any])
+    children: dict[str, "_Scope"] = field(default_factory=dict[str, "_Scope"])
+
+
+def to_prompt(body: object, catalogue: Catalogue) -> dict[str, Any]:
+    """The prompt in API form of an editor document, with titles under `_meta`.
+
+    Muted nodes are left out, bypassed ones pass their inputs on by type, reroutes, primitives and
+    notes vanish, subgraphs unfold (`10:3` is node 3 inside node 10).
+    Raises: GraphInvalid when the document is damaged.
+    """
+    document = read_document(body)
+    conversion = _Conversion(document, catalogue)
+    return conversion.prompt()
+
+
+class _Conversion:
+    def __init__(self, document: Document, catalogue: Catalogue) -> None:
+        self.document = document
+        self.catalogue = catalogue
+        self._known: dict[tuple[int, str], _Source] = {}
+
+    def prompt(self) -> dict[str, Any]:
+        scopes = self._unfold()
+        prompt: dict[str, Any] = {}
+        for scope in scopes:
+            for node in scope.sheet.nodes.values():
+                if self._runs(node):
+                    prompt[scope.prefix + node.id] = self._node(scope, node)
+        return prompt
+
+    def _runs(self, node: FileNode) -> bool:
+        if node.is_muted or node.is_bypassed or node.type in self.document.subgraphs:
+            return False
+        return node.type not in _VIRTUAL or node.type in self.catalogue
+
+    def _unfold(self) -> list[_Scope]:
+        """The document and every subgraph node that runs, level by level."""
+        scopes = [_Scope(sheet=self.document.top)]
+        count = 0
+        for scope in scopes:  # grows while it is read
+            count += len(scope.sheet.nodes)
+            if count > MAX_NODES or scope.depth > MAX_NESTING:
+                raise invalid_prompt(
+                    "The workflow's subgraphs unfold without end.",
+                    got=f"more than {MAX_NODES} nodes or {MAX_NESTING} levels",
+                    expected="subgraphs that do not contain themselves",
+                )
+            for node in scope.sheet.nodes.values():
+                sheet = self.document.subgraphs.get(node.type)
+                if sheet is not None and not (node.is_muted or node.is_bypassed):
+                    child = _inside(scope, node, sheet)
+                    scope.children[node.id] = child
+                    scopes.append(child)
+        return scopes
+
+    def _node(self, scope: _Scope, node: FileNode) -> dict[str, Any]:
+        spec = self.catalogue.get(node.type)
+        inputs = {
+            name: scope.overrides.get((node.id, name), value)
+            for name, value in widget_values(node, spec).items()
+        }
+        inputs = {n: _wrapped(v) for n, v in inputs.items()}
+        for slot in node.inputs:
+            if slot.link is None:
+                continue
+            name = slot.widget or slot.name
+            source = self._source(scope, slot.link)
+            if source is _Muted:
+                inputs.pop(name, None)
+            elif isinstance(source, _Output):
+                inputs[name] = [source.node_id, source.slot]
+            elif source is not None:
+                inputs[name] = _wrapped(source.value)
+        title = node.title or (spec.title if spec else node.type)
+        return {"class_type": node.type, "inputs": inputs, "_meta": {"title": title}}
+
+    def _source(self, scope: _Scope, link_id: str) -> _Source:
+        """Where a link really comes from; each link is followed once."""
+        passed: list[tuple[int, str]] = []
+        on_way: set[tuple[int, str]] = set()
+        result: _Source = None
+        step: tuple[_Scope, str] | None = (scope, link_id)
+        while step is not None:
+            place = (id(step[0]), step[1])
+            if place in on_way:
+                raise _circle(step[0], step[1])
+            if place in self._known:
+                result = self._known[place]
+                break
+            on_way.add(place)
+            passed.append(place)
+            result, step = self._follow(*step)
+        for place in passed:
+            self._known[place] = result
+        return result
+
+    def _follow(self, scope: _Scope, link_id: str) -> tuple[_Source, tuple[_Scope, str] | None]:
+        """One step along a link against its direction: its source, or the next link to follow."""
+        link = scope.sheet.links.get(link_id)
+        if link is None:
+            return None, None
+        if link.origin == SUBGRAPH_INPUT and scope.outer and scope.instance:
+            return _outside(scope, scope.outer, scope.instance, link.origin_slot)
+        node = scope.sheet.nodes.get(link.origin)
+        if node is None:
+            return None, None
+        if node.type == _PRIMITIVE:
+            return (_Value(node.values[0]) if node.values else None), None
+        if node.is_muted:
+            return _Muted, None
+        if node.is_bypassed or (node.type in _REROUTES and node.type not in self.catalogue):
+            through = _passed_through(node, link.origin_slot)
+            return None, (scope, through) if through else None
+        child = scope.children.get(node.id)
+        if child is not None:
+            inner = child.sheet.results.get(link.origin_slot)
+            return None, (child, inner) if inner else None
+        return _Output(scope.prefix + node.id, link.origin_slot), None
+
+
+def _inside(scope: _Scope, node: FileNode, sheet: Sheet) -> _Scope:
+    """The level below a subgraph node, with the values that its promoted widgets hold."""
+    values: dict[str, Any] = dict(node.named_values or {})
+    overrides: dict[tuple[str, str], Any] = {}
+    if node.proxies and len(node.proxies) == len(node.values):
+        for (inner, name), value in zip(node.proxies, node.values):
+            if inner == "-1":
+                values.setdefault(name, value)
+            else:
+                overrides[inner, name] = value
+    elif not node.named_values:
+        promoted = [s.name for s in node.inputs if s.widget]
+        values = dict(zip(promoted, node.values)) if len(promoted) == len(node.values) else {}
+    return _Scope(
+        sheet=sheet,
+        prefix=f"{scope.prefix}{node.id}:",
+        depth=scope.depth + 1,
+        outer=scope,
+        instance=node,
+        values=values,
+        overrides=overrides,
+    )
+
+
+def _outside(
+    scope: _Scope, outer: _Scope, instance: FileNode, slot: int
+) -> tuple[_Source, tuple[_Scope, str] | None]:
+    """What a subgraph's input `slot` is given: the link or the promoted value of its node."""
+    names = scope.sheet.input_names
+    name = names[slot] if slot < len(names) else None
+    by_name = [s for s in instance.inputs if s.name == name]
+    by_slot = instance.inputs[slot : slot + 1] if name is None else ()
+    for item in (*by_name, *by_slot):
+        if item.link is not None:
+            return None, (outer, item.link)
+        for key in (item.name, item.widget or item.name):
+            if key in scope.values:
+                return _Value(scope.values[key]), None
+    return None, None
+
+
+def _passed_through(node: FileNode, slot: int) -> str | None:
+    """The link that a bypassed node or a reroute puts in place of its output `slot`."""
+    if node.type in _REROUTES:
+        return node.inputs[0].link if node.inputs else None
+    wanted = node.output_types[slot] if slot < len(node.output_types) else "*"
+    for item in _candidates(node, slot):
+        if item[0] == wanted:
+            return item[1]
+    for item in _candidates(node, slot):
+        if fits(item[0], wanted):
+            return item[1]
+    return None
+
+
+def _candidates(node: FileNode, slot: int) -> Iterator[tuple[str, str | None]]:
+    """Type and link of the node's inputs, the one beside the output first."""
+    for item in (*node.inputs[slot : slot + 1], *node.inputs):
+        yield item.type, item.link
+
+
+def _wrapped(value: Any) -> Any:
+    """A list as a value, told apart from a link as clients do."""
+    return {"__value__": cast("list[Any]", value)} if isinstance(value, list) else value
+
+
+def _circle(scope: _Scope, link_id: str) -> GraphInvalid:
+    origin = scope.sheet.links[link_id].origin
+    message = f"Links run in a circle through node {shorten(scope.prefix + origin)}."
+    problem = Problem(
+        code="dependency_cycle",
+        message=message,
+        node_id=scope.prefix + origin,
+        expected="links without a circle",
+        hint="Remove one of the links between the reroutes or bypassed nodes.",
+    )
+    return GraphInvalid(message, problems=(problem,), code="dependency_cycle")
