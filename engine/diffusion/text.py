@@ -1,5 +1,6 @@
 """Prompts to embeds: tokens in chunks of 77, textual inversion, clip skip, weights."""
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,8 +14,8 @@ from engine.diffusion.text_weights import parse_weights
 from engine.diffusion.tokenizer import END, START, load_tokenizer
 from engine.diffusion.weightfile import open_weights
 
-EMBEDDING = "embedding:"
-LONG_WORD = 8  # words of at least so many tokens may be cut at the end of a chunk
+EMBEDDING = re.compile(r"(?<!\S)embedding:(?=\S)")
+LONG_GROUP = 8  # groups of at least so many tokens may be cut at the end of a chunk
 
 Token = tuple[int | Tensor, float]  # a token's number or its vector, and its weight
 Chunks = list[list[Token]]
@@ -73,44 +74,57 @@ def tokenize(
     log: Callable[[str], None] | None = None,
 ) -> dict[str, Chunks]:
     """The chunks of a prompt for each tower; every chunk is as long as the tower's positions."""
-    words = _words(prompt)
+    pieces = _pieces(prompt)
     return {
-        name: _chunks(_numbers(words, tower, find_embedding, log), tower.layout)
+        name: _chunks(_groups(pieces, tower, find_embedding, log), tower.layout)
         for name, tower in text.towers.items()
     }
 
 
 def count_tokens(prompt: str) -> int:
-    """How many tokens a prompt takes, start, end and padding left out."""
+    """How many tokens a prompt takes, start, end, padding and embeddings left out."""
     tokenizer = load_tokenizer()
-    return sum(len(tokenizer.encode(word)) for word, _ in _words(prompt))
+    return sum(len(tokenizer.encode(piece.text)) for piece in _pieces(prompt))
 
 
-def _words(prompt: str) -> list[tuple[str, float]]:
-    """The words of a prompt with their weights."""
-    return [
-        (word, span.weight)
-        for span in parse_weights(prompt)
-        for word in span.text.replace("\n", " ").split(" ")
-        if word
-    ]
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Piece:
+    """A stretch of text with one weight, after the embedding that stands before it (or "")."""
+
+    embedding: str
+    text: str
+    weight: float
 
 
-def _numbers(
-    words: list[tuple[str, float]],
+def _pieces(prompt: str) -> list[_Piece]:
+    pieces: list[_Piece] = []
+    for span in parse_weights(prompt):
+        first, *others = EMBEDDING.split(span.text)
+        pieces.append(_Piece(embedding="", text=first, weight=span.weight))
+        for other in others:
+            name, *rest = other.split(None, 1)
+            pieces.append(_Piece(embedding=name, text="".join(rest), weight=span.weight))
+    return pieces
+
+
+def _groups(
+    pieces: list[_Piece],
     tower: TextTower,
     find_embedding: FindEmbedding | None,
     log: Callable[[str], None] | None,
 ) -> list[list[Token]]:
+    """The tokens of a prompt in groups that stay together where they can."""
     tokenizer = load_tokenizer()
     groups: list[list[Token]] = []
-    for word, weight in words:
-        if word.startswith(EMBEDDING) and find_embedding is not None:
-            name = word.removeprefix(EMBEDDING)
-            vectors, left_over = _find_vectors(name, tower, find_embedding, log)
-            groups.append([(vector, weight) for vector in vectors])
-            word = left_over
-        groups.append([(number, weight) for number in tokenizer.encode(word)])
+    for piece in pieces:
+        text = piece.text
+        if piece.embedding and find_embedding is not None:
+            vectors, comma = _find_vectors(piece.embedding, tower, find_embedding, log)
+            groups.append([(vector, piece.weight) for vector in vectors])
+            text = f"{comma} {text}"
+        elif piece.embedding:
+            text = f"embedding:{piece.embedding} {text}"
+        groups.append([(number, piece.weight) for number in tokenizer.encode(text)])
     return [group for group in groups if group]
 
 
@@ -148,11 +162,11 @@ def load_embedding(path: Path, layout: TextLayout) -> Tensor | None:
 
 
 def _chunks(groups: list[list[Token]], layout: TextLayout) -> Chunks:
-    """Words laid into chunks; a word that does not fit goes to the next, unless it is long."""
+    """Groups laid into chunks; one that does not fit goes to the next, unless it is long."""
     room = layout.positions - 1
     chunks: Chunks = [[(START, 1.0)]]
     for group in groups:
-        is_long = len(group) >= LONG_WORD
+        is_long = len(group) >= LONG_GROUP
         left = group
         while left:
             chunk = chunks[-1]

@@ -1,15 +1,22 @@
 """Pictures to latents and back."""
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
+from engine.api.errors import NodeError
 from engine.diffusion.families.base import VaeLayout
+from engine.diffusion.tiling import run_tiled
 
 if TYPE_CHECKING:
     from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+
+
+BATCH_PIXELS = 512 * 512
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,35 +42,128 @@ def encode(vae: LoadedVae, image: Tensor) -> Tensor:
 
     Shapes: image (B, H, W, C) 0..1 -> (B, 4, H / factor, W / factor).
     """
-    pixels = crop_to_factor(image, vae.factor)[..., :3].movedim(-1, 1) * 2 - 1
-    return torch.cat([_encode_pixels(vae, p[None]) for p in pixels])
+    pixels = _pixels(vae, image)
+    return torch.cat([_encode_pixels(vae, part) for part in _batches(pixels)])
 
 
 def decode(vae: LoadedVae, latent: Tensor) -> Tensor:
     """The pictures of an unscaled latent. Shapes: (B, 4, h, w) -> (B, H, W, 3) 0..1."""
-    return torch.cat([_decode_latent(vae, z[None]) for z in latent])
+    parts = [_decode_latent(vae, part) for part in _batches(latent, vae.factor**2)]
+    return _image(torch.cat(parts))
+
+
+def encode_tiled(
+    vae: LoadedVae,
+    image: Tensor,
+    *,
+    tile: int = 512,
+    overlap: int = 64,
+    on_tile: Callable[[], None] | None = None,
+) -> Tensor:
+    """The latent of large pictures, tile by tile; the mean of three tilings of different shape.
+
+    Units: tile and overlap in pixels. Shapes: as `encode`.
+    """
+    pixels = _pixels(vae, image)
+    return _tiled(
+        pixels,
+        lambda part: _encode_pixels(vae, part),
+        tile=tile,
+        overlap=overlap,
+        scale=Fraction(1, vae.factor),
+        on_tile=on_tile,
+    )
+
+
+def decode_tiled(
+    vae: LoadedVae,
+    latent: Tensor,
+    *,
+    tile: int = 512,
+    overlap: int = 64,
+    on_tile: Callable[[], None] | None = None,
+) -> Tensor:
+    """The pictures of a large latent, tile by tile; the mean of three tilings of different shape.
+
+    Units: tile and overlap in pixels. Shapes: as `decode`.
+    """
+    return _image(
+        _tiled(
+            latent,
+            lambda part: _decode_latent(vae, part),
+            tile=tile // vae.factor,
+            overlap=min(overlap, tile // 4) // vae.factor,
+            scale=Fraction(vae.factor),
+            on_tile=on_tile,
+        )
+    )
+
+
+def _tiled(
+    image: Tensor,
+    function: Callable[[Tensor], Tensor],
+    *,
+    tile: int,
+    overlap: int,
+    scale: Fraction,
+    on_tile: Callable[[], None] | None,
+) -> Tensor:
+    shapes = ((tile // 2, tile * 2), (tile * 2, tile // 2), (tile, tile))
+    passes = [
+        run_tiled(
+            image,
+            function,
+            tile_height=height,
+            tile_width=width,
+            overlap=overlap,
+            scale=scale,
+            on_tile=on_tile,
+        )
+        for height, width in shapes
+    ]
+    return torch.stack(passes).mean(0)
 
 
 def crop_to_factor(image: Tensor, factor: int) -> Tensor:
     """The middle of a picture, cut to multiples of `factor`. Shapes: (B, H, W, C)."""
-    height, width = image.shape[1:3]
-    top, left = (height % factor) // 2, (width % factor) // 2
-    return image[:, top : top + height // factor * factor, left : left + width // factor * factor]
+    height, width = (n // factor * factor for n in image.shape[1:3])
+    top, left = (image.shape[1] - height) // 2, (image.shape[2] - width) // 2
+    return image[:, top : top + height, left : left + width]
+
+
+def _pixels(vae: LoadedVae, image: Tensor) -> Tensor:
+    """Shapes: (B, H, W, C) 0..1 -> (B, 3, H, W) -1..1. Raises: NodeError."""
+    if min(image.shape[1:3]) < vae.factor:
+        raise NodeError(
+            f"A picture of {image.shape[2]} x {image.shape[1]} pixels is too small to encode.",
+            hint=f"Each side needs at least {vae.factor} pixels.",
+        )
+    return crop_to_factor(image, vae.factor)[..., :3].movedim(-1, 1) * 2 - 1
+
+
+def _image(pixels: Tensor) -> Tensor:
+    """Shapes: (B, 3, H, W) -1..1 -> (B, H, W, 3) 0..1."""
+    return ((pixels + 1) / 2).clamp(0, 1).movedim(1, -1).contiguous()
+
+
+def _batches(items: Tensor, cells: int = 1) -> Iterator[Tensor]:
+    """A batch in parts that hold no more than BATCH_PIXELS pixels, at least one item each."""
+    pixels = items.shape[-1] * items.shape[-2] * cells
+    yield from items.split(max(1, BATCH_PIXELS // pixels))
 
 
 def _encode_pixels(vae: LoadedVae, pixels: Tensor) -> Tensor:
-    """Shapes: (B, 3, H, W) -1..1 -> (B, 4, h, w): the mean of the posterior."""
+    """The mean of the posterior. Shapes: (B, 3, H, W) -1..1 -> (B, 4, h, w)."""
     with torch.no_grad():
-        moments: Any = vae.model._encode(pixels.to(vae.device, vae.dtype))
-    return moments[:, : vae.latent_channels].float().cpu()
+        out: Any = vae.model.encode(pixels.to(vae.device, vae.dtype), return_dict=False)
+    return out[0].mean.float().cpu()
 
 
 def _decode_latent(vae: LoadedVae, latent: Tensor) -> Tensor:
-    """Shapes: (B, 4, h, w) -> (B, H, W, 3) 0..1."""
+    """Shapes: (B, 4, h, w) -> (B, 3, H, W) -1..1."""
     with torch.no_grad():
         out: Any = vae.model.decode(latent.to(vae.device, vae.dtype), return_dict=False)
-    pixels = out[0].float().cpu()
-    return ((pixels + 1) / 2).clamp(0, 1).movedim(1, -1).contiguous()
+    return out[0].float().cpu()
 
 
 def build_vae(layout: VaeLayout) -> "AutoencoderKL":
