@@ -1,0 +1,83 @@
+"""Run events as short JSON lists `[type, field, …]`, for the link and the job database."""
+
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any, cast, get_args
+
+from engine.api.errors import EngineError
+from engine.api.events import (
+    ErrorReport,
+    JobFinished,
+    NodeFailed,
+    NodeFinished,
+    NodePreview,
+    NodeRecord,
+    NodesCached,
+    RunEvent,
+)
+
+_TYPES: dict[str, type[Any]] = {t.__name__: t for t in get_args(RunEvent)}
+_FIELDS: dict[type[Any], tuple[str, ...]] = {
+    t: tuple(f.name for f in fields(t)) for t in (*_TYPES.values(), NodeRecord, ErrorReport)
+}
+
+
+def encode_event(event: RunEvent) -> list[Any]:
+    """An event as JSON. A preview's bytes are left out: they travel beside it."""
+    kind = type(event)
+    out: list[Any] = [kind.__name__]
+    for name in _FIELDS[kind]:
+        out.append(_encode(getattr(event, name)))
+    return out
+
+
+def _encode(value: object) -> Any:
+    if isinstance(value, NodeRecord):
+        return encode_record(value)
+    if isinstance(value, ErrorReport):
+        return encode_error(value)
+    if isinstance(value, bytes):
+        return None
+    if isinstance(value, Mapping):
+        return {k: _encode_item(v) for k, v in cast(Mapping[str, object], value).items()}
+    return value
+
+
+def _encode_item(value: object) -> Any:
+    return encode_record(value) if isinstance(value, NodeRecord) else value
+
+
+def encode_record(record: NodeRecord) -> list[Any]:
+    return [record.state, round(record.seconds, 6), record.reason]
+
+
+def encode_error(error: ErrorReport) -> list[Any]:
+    return [getattr(error, name) for name in _FIELDS[ErrorReport]]
+
+
+def decode_record(data: list[Any]) -> NodeRecord:
+    return NodeRecord(state=data[0], seconds=data[1], reason=data[2])
+
+
+def decode_error(data: list[Any]) -> ErrorReport:
+    values = dict(zip(_FIELDS[ErrorReport], data))
+    values["traceback"] = tuple(values["traceback"])
+    return ErrorReport(**values)
+
+
+def decode_event(data: list[Any], blob: bytes = b"") -> RunEvent:
+    """The event of a JSON list; `blob` is a preview's picture. Raises: EngineError."""
+    try:
+        kind = _TYPES[data[0]]
+        values = dict(zip(_FIELDS[kind], data[1:], strict=True))
+        if kind is NodeFinished:
+            values["record"] = decode_record(values["record"])
+        elif kind is NodesCached:
+            values["records"] = {k: decode_record(v) for k, v in values["records"].items()}
+        elif kind is NodePreview:
+            values["data"] = blob
+        elif kind in (NodeFailed, JobFinished) and values["error"] is not None:
+            values["error"] = decode_error(values["error"])
+        return cast(RunEvent, kind(**values))
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
+        raise EngineError(f"An event cannot be read: {str(data)[:200]}") from error
