@@ -85,4 +85,4 @@ class GraphBuilder:
 
     def finalize(self) -> dict[str, dict[str, Any]]:
         """The sub-graph in API form."""
-        return {id: node.to_json() for id, node in self._nodes.items()}
+        return {node_id: node.to_json() for node_id, node in self._nodes.items()}

@@ -11,24 +11,28 @@ import inspect
 import re
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
+from pathlib import Path
 from types import ModuleType
 from typing import Any, cast
 
-from engine.api.errors import PluginError
+from engine.api.errors import PluginError, StorageError
 from engine.api.node import NodeType, node_type_of, with_pack
 from engine.plugins.class_nodes import class_node, refreshed
 from engine.plugins.host_modules import install_host_modules, missing_host_module
-from engine.plugins.pack_index import scan_node_names
+from engine.plugins.pack_index import scan_node_names, unavailable_nodes
+from engine.plugins.pack_sources import FreshSourceLoader, forget_modules, use_fresh_sources
 from engine.plugins.packs import (
     Ledger,
     PackReport,
     PackSource,
     PackState,
     Policy,
+    find_packs,
     pack_digest,
+    read_ledger,
 )
 from engine.plugins.registry import NodeRegistry
 from engine.plugins.schema_nodes import schema_node
@@ -38,27 +42,52 @@ NO_NODES = "It offers no nodes: no NODES, NODE_CLASS_MAPPINGS or comfy_entrypoin
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PackLoader:
-    """Loads packs into a registry. `on_pack_start` is called before a pack's code runs."""
+    """Loads the packs of some folders into a registry.
+
+    `on_pack_start` is called before a pack's code runs. `state_dir` holds the allow list.
+    """
 
     registry: NodeRegistry
-    ledger: Ledger
+    folders: tuple[Path, ...]
+    state_dir: Path
     policy: Policy = Policy.LISTED
     on_pack_start: Callable[[str], None] = lambda _name: None
     reports: dict[str, PackReport] = field(default_factory=dict)
 
-    def load_all(self, sources: Sequence[PackSource]) -> tuple[PackReport, ...]:
+    def load_all(self) -> tuple[PackReport, ...]:
         """Load what may be loaded; every pack gets a report."""
-        return tuple(self.load(source) for source in sources)
+        ledger = self._ledger()
+        for source in find_packs(self.folders):
+            self._load_one(source, ledger)
+        return tuple(self.reports.values())
 
-    def load(self, source: PackSource) -> PackReport:
-        """Load a pack, or load it again: what it registered before is gone first."""
-        self.registry.remove_pack(source.name)
-        _forget_modules(module_name(source))
-        report = self._load(source)
-        self.reports[source.name] = report
+    def reload(self, name: str) -> PackReport | None:
+        """Load a pack again, or for the first time; None when it is gone."""
+        source = next((s for s in find_packs(self.folders) if s.name == name), None)
+        if source is not None:
+            return self._load_one(source, self._ledger())
+        self.registry.remove_pack(name)
+        self.reports.pop(name, None)
+        return None
+
+    def unavailable(self) -> Mapping[str, str]:
+        """Node types of packs that cannot be used, each with a sentence for validation."""
+        return unavailable_nodes(self.reports.values())
+
+    def _ledger(self) -> Ledger:
+        try:
+            return read_ledger(self.state_dir)
+        except StorageError as error:
+            return Ledger(damage=str(error))
+
+    def _load_one(self, source: PackSource, ledger: Ledger) -> PackReport:
+        if self.reports.pop(source.name, None) is not None:
+            self.registry.remove_pack(source.name)
+            forget_modules(source)
+        report = self.reports[source.name] = self._load(source, ledger)
         return report
 
-    def _load(self, source: PackSource) -> PackReport:
+    def _load(self, source: PackSource, ledger: Ledger) -> PackReport:
         blank = PackReport(name=source.name, state=PackState.FAILED, path=str(source.path))
         if source.is_disabled:
             return replace(blank, state=PackState.DISABLED, nodes=scan_node_names(source))
@@ -67,62 +96,77 @@ class PackLoader:
         except PluginError as error:
             return replace(blank, error=error.message)
         blank = replace(blank, digest=digest.code)
-        refusal = self.ledger.judge(source.name, digest.code, self.policy)
+        refusal = ledger.judge(source.name, digest.code, self.policy)
         if refusal is not None:
             state, reason = refusal
             hint = f"If you trust it: python3 main.py nodes --allow {source.name}"
             names = scan_node_names(source)
             return replace(blank, state=state, error=reason, hint=hint, nodes=names)
         self.on_pack_start(source.name)
-        install_host_modules()
-        try:
-            module = import_pack(source)
-            found = list(_node_types(module, source.name))
-        except (Exception, SystemExit) as error:  # noqa: BLE001 - a pack's own code
-            _forget_modules(module_name(source))
-            return _failure(blank, source, error)
-        return self._register(replace(blank, state=PackState.LOADED), module, found, digest.version)
-
-    def _register(
-        self, report: PackReport, module: ModuleType, found: "list[_Found]", version: str
-    ) -> PackReport:
-        nodes: list[str] = []
-        refused: dict[str, str] = {}
-        for name, make, cls in found:
-            try:
-                node_type = with_pack(make(), report.name, version)
-                remake = cls and partial(refreshed, node_type, cls)
-                self.registry.add(node_type, remake=remake)
-                nodes.append(name)
-            except PluginError as error:
-                refused[name] = str(error)
-            except Exception as error:  # noqa: BLE001 - a class with attributes of its own making
-                refused[name] = f"The node {name} cannot be used: {type(error).__name__}: {error}"
-        web = getattr(module, "WEB_DIRECTORY", None)
-        return replace(
-            report,
-            error="" if found or web else NO_NODES,
-            nodes=tuple(nodes),
-            refused=refused,
-            web_folder=str(web) if web else None,
-        )
+        return load_pack(source, self.registry)
 
 
 _Found = tuple[str, Callable[[], NodeType], type | None]
+
+
+def load_pack(source: PackSource, registry: NodeRegistry) -> PackReport:
+    """Import a pack and register its nodes, whether it is allowed or not."""
+    report = PackReport(name=source.name, state=PackState.FAILED, path=str(source.path))
+    install_host_modules()
+    try:
+        digest = pack_digest(source)
+        report = replace(report, digest=digest.code)
+        module = import_pack(source)
+        found = list(_node_types(module, source.name))
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - a pack's own code
+        forget_modules(source)
+        return _failure(report, source, error)
+    report = replace(report, state=PackState.LOADED)
+    return _register(registry, report, module, found, digest.version)
+
+
+def _register(
+    registry: NodeRegistry,
+    report: PackReport,
+    module: ModuleType,
+    found: "list[_Found]",
+    version: str,
+) -> PackReport:
+    nodes: list[str] = []
+    refused: dict[str, str] = {}
+    for name, make, cls in found:
+        try:
+            node_type = with_pack(make(), report.name, version)
+            remake = cls and partial(refreshed, node_type, cls)
+            registry.add(node_type, remake=remake)
+            nodes.append(name)
+        except PluginError as error:
+            refused[name] = str(error)
+        except Exception as error:  # noqa: BLE001 - a class with attributes of its own making
+            refused[name] = f"The node {name} cannot be used: {type(error).__name__}: {error}"
+    web = getattr(module, "WEB_DIRECTORY", None)
+    return replace(
+        report,
+        error="" if found or web else NO_NODES,
+        nodes=tuple(nodes),
+        refused=refused,
+        web_folder=str(web) if web else None,
+    )
 
 
 def import_pack(source: PackSource) -> ModuleType:
     """The module of a pack, freshly executed. Raises: whatever its code raises."""
     name = module_name(source)
     folder = [str(source.path)] if source.path.is_dir() else None
+    loader = FreshSourceLoader(name, str(source.entry))
     spec = importlib.util.spec_from_file_location(
-        name, source.entry, submodule_search_locations=folder
+        name, source.entry, loader=loader, submodule_search_locations=folder
     )
-    if spec is None or spec.loader is None:
-        raise PluginError(f"The pack {source.name} has no file that can be imported.")
+    assert spec is not None, "a loader was given"
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
-    spec.loader.exec_module(module)
+    use_fresh_sources(source.path)
+    loader.exec_module(module)
     return module
 
 
@@ -130,12 +174,6 @@ def module_name(source: PackSource) -> str:
     """The name under which a pack is imported; no other pack or library has it."""
     plain = re.sub(r"\W", "_", source.name)
     return f"weft_pack_{plain}_{hashlib.sha256(str(source.path).encode()).hexdigest()[:8]}"
-
-
-def _forget_modules(name: str) -> None:
-    for loaded in list(sys.modules):
-        if loaded == name or loaded.startswith(f"{name}."):
-            del sys.modules[loaded]
 
 
 def _node_types(module: ModuleType, pack: str) -> Iterator[_Found]:

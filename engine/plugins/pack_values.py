@@ -49,8 +49,16 @@ def output_of(returned: Any, spec: NodeSpec) -> NodeOutput:
         ui = mapping.get("ui")
         expand = mapping.get("expand")
         result = _values(mapping.get("result"), spec, may_be_empty=bool(ui or expand))
-        return NodeOutput(result=result, ui=ui, expand=expand)
+        return NodeOutput(result=result, ui=ui, expand=expand and _sub_graph(expand))
     return NodeOutput(result=_values(returned, spec, may_be_empty=False))
+
+
+def _sub_graph(expand: Any) -> Mapping[str, Any]:
+    """The sub-graph with recipes where the pack put their facades."""
+    return {
+        node_id: {**node, "inputs": {k: from_pack(v) for k, v in node.get("inputs", {}).items()}}
+        for node_id, node in expand.items()
+    }
 
 
 def _values(returned: Any, spec: NodeSpec, *, may_be_empty: bool) -> tuple[Any, ...]:

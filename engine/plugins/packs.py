@@ -173,11 +173,13 @@ def pack_digest(source: PackSource) -> PackDigest:
 class Ledger:
     """What the user decided about packs, and which were put into quarantine.
 
-    Maps names to code digests; a quarantine also holds the reason.
+    Maps names to code digests; a quarantine also holds the reason. `damage` says why what the
+    user decided could not be read.
     """
 
     allowed: Mapping[str, str] = field(default_factory=dict)
     quarantined: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    damage: str = ""
 
     def judge(self, name: str, digest: str, policy: Policy) -> tuple[PackState, str] | None:
         """Why a pack may not be loaded, or None when it may.
@@ -191,7 +193,7 @@ class Ledger:
             return None
         known = self.allowed.get(name)
         if known is None and name not in SHIPPED:
-            return PackState.NOT_ALLOWED, "It is new and was not allowed yet."
+            return PackState.NOT_ALLOWED, self.damage or "It is new and was not allowed yet."
         if known == digest or policy is Policy.KNOWN:
             return None
         return PackState.CHANGED, "Its code changed since it was allowed."
