@@ -1,0 +1,146 @@
+"""What a node call may ask of the engine: implements `engine.api.context.RunContext`."""
+
+import io
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from threading import Lock
+from typing import TYPE_CHECKING, Any
+
+from engine.api.context import Files
+from engine.api.errors import Cancelled
+from engine.api.events import LogLine, NodePreview, NodeProgress, NodeText, RunEvent
+
+if TYPE_CHECKING:
+    from engine.api.types import Image
+    from engine.diffusion.residency import ModelPool
+
+_PROGRESS_GAP_S = 0.02
+_PREVIEW_GAP_S = 0.1
+_PREVIEW_QUALITY = 85
+
+
+class Previews:
+    """Encodes previews as JPEG in one thread beside the run; while it is busy, new ones wait."""
+
+    def __init__(self, emit: Callable[[RunEvent], None]) -> None:
+        self._emit = emit
+        self._pool: ThreadPoolExecutor | None = None
+        self._lock = Lock()
+        self._is_busy = False
+        self._last_s = float("-inf")
+
+    def show(self, image: "Image", job_id: str, node_id: str, display_id: str) -> None:
+        """Send a picture (1, H, W, 3) 0..1, unless one was sent in the last tenth of a second."""
+        now = time.monotonic()
+        with self._lock:
+            if self._is_busy or now - self._last_s < _PREVIEW_GAP_S:
+                return
+            self._is_busy, self._last_s = True, now
+            if self._pool is None:
+                self._pool = ThreadPoolExecutor(1, thread_name_prefix="weft-previews")
+        pixels = image[0].detach().float().clamp(0, 1).mul(255).byte().cpu().numpy()
+        self._pool.submit(self._encode, pixels, job_id, node_id, display_id)
+
+    def close(self) -> None:
+        if self._pool is not None:
+            self._pool.shutdown(wait=True)
+
+    def _encode(self, pixels: Any, job_id: str, node_id: str, display_id: str) -> None:
+        from PIL import Image as Pictures
+
+        try:
+            buffer = io.BytesIO()
+            Pictures.fromarray(pixels).save(buffer, "JPEG", quality=_PREVIEW_QUALITY)
+            self._emit(
+                NodePreview(
+                    job_id=job_id,
+                    node_id=node_id,
+                    display_id=display_id,
+                    mime="image/jpeg",
+                    data=buffer.getvalue(),
+                )
+            )
+        finally:
+            self._is_busy = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobScope:
+    """What all node calls of one job share."""
+
+    job_id: str
+    prompt: Callable[[], Mapping[str, Any]]
+    extra_pnginfo: Mapping[str, Any]
+    models: "ModelPool"
+    wants_previews: bool
+    previews: Previews
+    emit: Callable[[RunEvent], None]
+    is_cancelled: Callable[[], bool]
+
+
+@dataclass(slots=True, kw_only=True)
+class NodeContext:
+    """The engine as one node call sees it."""
+
+    scope: JobScope
+    node_id: str
+    display_id: str
+    files: Files
+    last_progress_s: float = field(default=float("-inf"))
+
+    @property
+    def job_id(self) -> str:
+        return self.scope.job_id
+
+    @property
+    def prompt(self) -> Mapping[str, Any]:
+        return self.scope.prompt()
+
+    @property
+    def extra_pnginfo(self) -> Mapping[str, Any]:
+        return self.scope.extra_pnginfo
+
+    @property
+    def models(self) -> "ModelPool":
+        return self.scope.models
+
+    @property
+    def wants_previews(self) -> bool:
+        return self.scope.wants_previews
+
+    def progress(self, value: float, maximum: float, preview: "Image | None" = None) -> None:
+        """Report progress (at most 50 times a second) and stop if cancelled. Raises: Cancelled."""
+        self.check_cancelled()
+        now = time.monotonic()
+        if now - self.last_progress_s >= _PROGRESS_GAP_S or value >= maximum:
+            self.last_progress_s = now
+            self.scope.emit(
+                NodeProgress(
+                    job_id=self.job_id,
+                    node_id=self.node_id,
+                    display_id=self.display_id,
+                    value=value,
+                    maximum=maximum,
+                )
+            )
+        if preview is not None and self.wants_previews:
+            self.scope.previews.show(preview, self.job_id, self.node_id, self.display_id)
+
+    def text(self, message: str) -> None:
+        """Show a line of text on the node while it runs."""
+        self.scope.emit(
+            NodeText(
+                job_id=self.job_id, node_id=self.node_id, display_id=self.display_id, text=message
+            )
+        )
+
+    def check_cancelled(self) -> None:
+        """Raises: Cancelled, if the job was cancelled or interrupted."""
+        if self.scope.is_cancelled():
+            raise Cancelled
+
+    def log(self, message: str) -> None:
+        """Write a line to the log, with the node's id."""
+        self.scope.emit(LogLine(text=f"[{self.node_id}] {message}"))

@@ -1,0 +1,274 @@
+"""The worker core: runs jobs and tells what happens as events; knows no transport.
+
+`run` is called on the worker's main thread, one job after the other; everything else may be called
+from any thread. `emit` is called from several threads.
+"""
+
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from queue import SimpleQueue
+from threading import Event
+from typing import TYPE_CHECKING, Any, Protocol
+
+from engine.api.context import Files, RunContext
+from engine.api.errors import Cancelled, EngineError, Problem
+from engine.api.events import ErrorReport, JobFinished, JobStarted, JobStatus, LogLine, RunEvent
+from engine.api.node import NodeType
+from engine.api.spec import NodeSpec
+from engine.graph.catalogue import Catalogue
+from engine.graph.fingerprint import Fingerprinter
+from engine.graph.prompt import Graph, Link, Node, parse_prompt
+from engine.run.context import JobScope, NodeContext, Previews
+from engine.run.executor import Completion, Run, RunParts
+from engine.run.failures import error_report
+from engine.run.keys import PastKeys, RunKeys
+from engine.run.loop import LoopThread
+from engine.run.store import Caches
+
+if TYPE_CHECKING:
+    from engine.diffusion.residency import ModelPool
+
+
+class Registry(Protocol):
+    """The node types of a worker."""
+
+    def get(self, name: str) -> NodeType: ...
+
+    def specs(self) -> Sequence[NodeSpec]: ...
+
+
+class JobFiles(Protocol):
+    """The files of a worker, of which each node call gets a view of its own."""
+
+    def file_digest(self, folder: str, name: str) -> str: ...
+
+    def view(
+        self, job_id: str, node_id: str, call_index: int, prompt: Callable[[], Mapping[str, Any]]
+    ) -> Files: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobRequest:
+    """One job as the worker gets it: a validated prompt, with constants as the nodes take them.
+
+    `outputs` are the nodes to run; none means all output nodes.
+    """
+
+    job_id: str
+    prompt: Mapping[str, Any]
+    outputs: Sequence[str] = ()
+    extra_pnginfo: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    wants_previews: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Current:
+    """The job that runs now, and how it is stopped."""
+
+    job_id: str
+    cancelled: Event
+    completions: SimpleQueue[Completion | None]
+
+
+class WorkerCore:
+    """Runs jobs with the node types of a registry.
+
+    `environment` stands for all that decides results beside the graph: code, library versions,
+    device class, precision. After the registry changed, call `reload`.
+    """
+
+    def __init__(
+        self,
+        registry: Registry,
+        pool: "ModelPool",
+        files: JobFiles,
+        caches: Caches,
+        emit: Callable[[RunEvent], None],
+        *,
+        environment: str = "",
+    ) -> None:
+        self._registry = registry
+        self._pool = pool
+        self._files = files
+        self._caches = caches
+        self._emit = emit
+        self._environment = environment
+        self._past = PastKeys()
+        self._loop = LoopThread()
+        self._previews = Previews(emit)
+        self._copying_types: set[str] = set()
+        self._current: _Current | None = None
+        self._catalogue = Catalogue({spec.name: spec for spec in registry.specs()})
+
+    @property
+    def catalogue(self) -> Catalogue:
+        return self._catalogue
+
+    def reload(self) -> None:
+        """Take in the node types that the registry has now."""
+        self._catalogue = Catalogue({spec.name: spec for spec in self._registry.specs()})
+        self._copying_types.clear()
+
+    def run(self, job: JobRequest) -> None:
+        """Run a job to its end; all that happens is told by events, and nothing is raised."""
+        self._emit(JobStarted(job_id=job.job_id, timestamp_ms=_now_ms()))
+        current = _Current(job_id=job.job_id, cancelled=Event(), completions=SimpleQueue())
+        self._current = current
+        status: JobStatus = "error"
+        error: ErrorReport | None = None
+        try:
+            status = "success" if self._execute(job, current) else "error"
+        except Cancelled:
+            status = "interrupted"
+        except Exception as failure:  # noqa: BLE001 - the worker's loop: one job fails, not the worker
+            error = error_report(failure)
+        finally:
+            self._current = None
+        if self._caches.disk is not None:
+            self._caches.disk.job_ended(job.job_id)
+        self._emit(
+            JobFinished(job_id=job.job_id, status=status, timestamp_ms=_now_ms(), error=error)
+        )
+
+    def interrupt(self, job_id: str | None = None) -> bool:
+        """Stop the running job (if it is that one) at its next check; False if it is not running."""
+        current = self._current
+        if current is None or job_id not in (None, current.job_id):
+            return False
+        current.cancelled.set()
+        current.completions.put(None)
+        return True
+
+    def free(self, *, unload_models: bool = False, free_memory: bool = False) -> None:
+        """Let go of loaded models, and with `free_memory` of the results in memory as well."""
+        if unload_models or free_memory:
+            self._pool.free(unload_models)
+        if free_memory:
+            self._caches.memory.clear()
+
+    def validate(self, prompt: Mapping[str, Any], node_ids: Sequence[str]) -> list[Problem]:
+        """What the own checks of these nodes find. Raises: GraphInvalid."""
+        graph = parse_prompt(prompt)
+        problems: list[Problem] = []
+        for node_id in node_ids:
+            node = graph.nodes[node_id]
+            for problem in self._own_problems(node, graph):
+                problems.append(replace(problem, node_id=node.id, node_type=node.class_type))
+        return problems
+
+    def close(self) -> None:
+        """End the threads and write what is to be kept."""
+        self._loop.close()
+        self._previews.close()
+        if self._caches.disk is not None:
+            self._caches.disk.close()
+
+    def _execute(self, job: JobRequest, current: _Current) -> bool:
+        graph = parse_prompt(job.prompt)
+        outputs = tuple(job.outputs) or self._output_nodes(graph)
+        maker = Fingerprinter(
+            self._catalogue,
+            file_digest=self._files.file_digest,
+            is_changed=self._is_changed,
+            environment=self._environment,
+            job_id=job.job_id,
+        )
+        keys = RunKeys(graph, outputs, maker, self._past)
+
+        def prompt() -> Mapping[str, Any]:
+            return run.graph.to_json()
+
+        def make_context(node_id: str, display_id: str, call_index: int) -> RunContext:
+            files = self._files.view(job.job_id, node_id, call_index, prompt)
+            return NodeContext(scope=scope, node_id=node_id, display_id=display_id, files=files)
+
+        scope = JobScope(
+            job_id=job.job_id,
+            prompt=prompt,
+            extra_pnginfo=job.extra_pnginfo,
+            models=self._pool,
+            wants_previews=job.wants_previews,
+            previews=self._previews,
+            emit=self._emit,
+            is_cancelled=current.cancelled.is_set,
+        )
+        run = Run(
+            RunParts(
+                job_id=job.job_id,
+                graph=graph,
+                outputs=outputs,
+                catalogue=self._catalogue,
+                find_type=self._registry.get,
+                keys=keys,
+                store=self._caches,
+                make_context=make_context,
+                emit=self._emit,
+                is_cancelled=current.cancelled.is_set,
+                completions=current.completions,
+                loop=self._loop,
+                copying_types=self._copying_types,
+            )
+        )
+        try:
+            return run.execute()
+        finally:
+            keys.remember()
+
+    def _output_nodes(self, graph: Graph) -> tuple[str, ...]:
+        found: list[str] = []
+        for node_id, node in graph.nodes.items():
+            spec = self._catalogue.get(node.class_type)
+            if spec is not None and spec.is_output:
+                found.append(node_id)
+        return tuple(found)
+
+    def _is_changed(self, node: Node) -> object:
+        """What a node says about changes; NaN (run in every job) when its own code fails."""
+        ask = self._registry.get(node.class_type).is_changed
+        if ask is None:
+            return None
+        try:
+            return ask({n: None if type(v) is Link else v for n, v in node.inputs.items()})
+        except Exception as error:  # noqa: BLE001 - the seam to a node's own code
+            self._emit(
+                LogLine(
+                    level="warning", text=f"{node.label}: its check for changes failed: {error}"
+                )
+            )
+            return math.nan
+
+    def _own_problems(self, node: Node, graph: Graph) -> Sequence[Problem]:
+        check = self._registry.get(node.class_type).validate
+        if check is None:
+            return ()
+        values = {n: v for n, v in node.inputs.items() if type(v) is not Link}
+        types: dict[str, str] = {}
+        for name, link in node.links():
+            source = graph.nodes.get(link.node_id)
+            spec = source and self._catalogue.get(source.class_type)
+            if spec and 0 <= link.index < len(spec.outputs):
+                types[name] = spec.outputs[link.index].type
+        try:
+            found = check(values, types)
+            if isinstance(found, Sequence):
+                return found
+            return self._loop.submit(_awaited(found)).result()
+        except Exception as error:  # noqa: BLE001 - the seam to a node's own code
+            hint = error.hint if isinstance(error, EngineError) else None
+            return [
+                Problem(
+                    code="exception_during_validation",
+                    message=f"The own check of {node.label} failed: {error}",
+                    hint=hint,
+                )
+            ]
+
+
+async def _awaited(found: Any) -> Sequence[Problem]:
+    return await found
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000

@@ -1,0 +1,71 @@
+"""Notices nodes that change their inputs in place, and copies inputs for those that did before.
+
+Tensors count their in-place changes in `_version`; it is read without importing torch.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+_MAX_DEPTH = 5
+
+
+def tensor_versions(lists: Mapping[str, Sequence[Any]]) -> dict[str, list[tuple[Any, int]]]:
+    """The tensors within each input, with their counts of in-place changes."""
+    found: dict[str, list[tuple[Any, int]]] = {}
+    for name, values in lists.items():
+        tensors = _tensors(values)
+        if tensors:
+            found[name] = [(t, t._version) for t in tensors]
+    return found
+
+
+def changed_inputs(before: Mapping[str, list[tuple[Any, int]]]) -> list[str]:
+    """The names of inputs with a tensor that was changed in place since `tensor_versions`."""
+    return [
+        name
+        for name, tensors in before.items()
+        if any(tensor._version != version for tensor, version in tensors)
+    ]
+
+
+def copied(value: Any, depth: int = 0) -> Any:
+    """The value with new tensors, lists and dicts; anything else is shared."""
+    if _is_tensor(value):
+        return value.clone()
+    if depth < _MAX_DEPTH:
+        if type(value) is dict:
+            return {k: copied(v, depth + 1) for k, v in value.items()}
+        if type(value) in (list, tuple):
+            return type(value)(copied(v, depth + 1) for v in value)
+    return value
+
+
+def storage_of(tensor: Any) -> int:
+    """The address of a tensor's memory, which its views share."""
+    storage = getattr(tensor, "untyped_storage", None)
+    return storage().data_ptr() if callable(storage) else id(tensor)
+
+
+def storages(values: Any) -> set[int]:
+    """The addresses of the memory of all tensors within a value."""
+    return {storage_of(tensor) for tensor in _tensors(values)}
+
+
+def _tensors(root: Any) -> list[Any]:
+    found: list[Any] = []
+    level = [root]
+    for _ in range(_MAX_DEPTH):
+        below: list[Any] = []
+        for value in level:
+            if isinstance(value, dict):
+                below.extend(value.values())
+            elif isinstance(value, list | tuple):
+                below.extend(value)
+            elif _is_tensor(value):
+                found.append(value)
+        level = below
+    return found
+
+
+def _is_tensor(value: Any) -> bool:
+    return hasattr(value, "_version") and hasattr(value, "clone")

@@ -1,0 +1,66 @@
+"""The cache keys of one run's nodes, and why a node has to run, compared with runs before."""
+
+from collections import OrderedDict
+from collections.abc import Iterable
+
+from engine.graph.fingerprint import Fingerprinter, Key, explain
+from engine.graph.prompt import Graph, Node
+from engine.graph.walk import walk
+
+_REMEMBERED = 20_000
+
+
+class PastKeys:
+    """What the keys of nodes were made from when they were last part of a run."""
+
+    def __init__(self) -> None:
+        self._parts: OrderedDict[tuple[str, str], str] = OrderedDict()
+
+    def parts_of(self, node: Node) -> str | None:
+        return self._parts.get((node.id, node.class_type))
+
+    def remember(self, node: Node, parts: str) -> None:
+        """Keep the parts of a node's key; the oldest are forgotten."""
+        place = (node.id, node.class_type)
+        self._parts[place] = parts
+        self._parts.move_to_end(place)
+        if len(self._parts) > _REMEMBERED:
+            self._parts.popitem(last=False)
+
+
+class RunKeys:
+    """The keys of the nodes that `outputs` need, and of the nodes that expansions add."""
+
+    def __init__(
+        self, graph: Graph, outputs: Iterable[str], maker: Fingerprinter, past: PastKeys
+    ) -> None:
+        self._graph = graph
+        self._maker = maker
+        self._past = past
+        self._keys: dict[str, Key] = {}
+        self.order = walk(graph, outputs).order
+        self._make(self.order)
+
+    def of(self, node_id: str) -> str:
+        """The key of a node's result."""
+        return self._keys[node_id].key
+
+    def add(self, graph: Graph, needed: Iterable[str]) -> None:
+        """Make the keys of nodes that `needed` ones need; `graph` holds the expanded nodes too."""
+        self._graph = graph
+        self._make(walk(graph, needed, lambda n: n.inputs if n.id in self._keys else ()).order)
+
+    def reason(self, node_id: str) -> str:
+        """Why a node has to run, in words."""
+        node = self._graph.nodes[node_id]
+        return explain(self._past.parts_of(node), self._keys[node_id].parts, node, self._graph)
+
+    def remember(self) -> None:
+        """Keep what the keys were made from, for the reasons of later runs."""
+        for node_id, key in self._keys.items():
+            self._past.remember(self._graph.nodes[node_id], key.parts)
+
+    def _make(self, order: Iterable[str]) -> None:
+        for node_id in order:
+            if node_id not in self._keys:
+                self._keys[node_id] = self._maker.key_of(self._graph.nodes[node_id], self._keys)
