@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from engine.api.spec import InputSpec, NodeSpec, OutputSpec
-from engine.graph.suggest import closest
+from engine.graph.suggest import suggest
 
 ListFiles = Callable[[str], Sequence[str]]
 
@@ -65,7 +65,7 @@ class Catalogue:
 
     def suggest(self, name: str) -> tuple[str, ...]:
         """The node types, aliases included, whose names are closest to an unknown one."""
-        return closest(name, self._entries)
+        return suggest(name, self._entries)
 
     def to_object_info(self, list_files: ListFiles) -> dict[str, dict[str, Any]]:
         """The wire form of all node types, as `GET /object_info` answers it.
@@ -190,6 +190,7 @@ def from_wire(name: str, wire: Mapping[str, Any]) -> NodeSpec:
             for i, kind in enumerate(types)
         ),
         is_output=bool(wire.get("output_node")),
+        takes_lists=bool(wire.get("is_input_list")),
         is_deprecated=bool(wire.get("deprecated")),
         is_experimental=bool(wire.get("experimental")),
     )

@@ -126,8 +126,15 @@ class Plan:
                 id=new_id, class_type=node.class_type, inputs=inputs, meta=node.meta, raw=node.raw
             )
             self._parent[new_id] = node_id
-            self._display[new_id] = self.display_id(node_id)
+            self._display[new_id] = self._shown_on(node, node_id)
         return Expansion(ids=ids)
+
+    def _shown_on(self, node: Node, expanded: str) -> str:
+        """Where an expanded node is shown: the user's node, or another one that it names."""
+        override = node.raw.get("override_display_id")
+        if isinstance(override, str) and override in self.graph.nodes:
+            return self.display_id(override)
+        return self.display_id(expanded)
 
     def blocked_by(self) -> tuple[str, ...]:
         """When nothing is ready or running: a circle of nodes that wait for each other.

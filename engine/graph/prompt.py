@@ -191,8 +191,11 @@ def as_link(value: object) -> Link | None:
     if len(items) != 2:
         return None
     node_id, index = items
-    if type(node_id) is str and type(index) is int:
-        return Link(node_id, index)
+    if type(node_id) is str:
+        if type(index) is int:
+            return Link(node_id, index)
+        if type(index) is float and index.is_integer():
+            return Link(node_id, int(index))
     return None
 
 

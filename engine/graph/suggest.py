@@ -6,7 +6,7 @@ from difflib import get_close_matches
 _MAX_NAME = 120  # longer names are no typing errors, and comparing them costs
 
 
-def closest(name: str, known: Iterable[str], limit: int = 3) -> tuple[str, ...]:
+def suggest(name: str, known: Iterable[str], limit: int = 3) -> tuple[str, ...]:
     """Up to `limit` of the `known` names that look like `name`, the closest first."""
     if not name or len(name) > _MAX_NAME:
         return ()

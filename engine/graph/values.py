@@ -7,7 +7,7 @@ from typing import Any, cast
 
 from engine.api.spec import InputSpec
 from engine.graph.prompt import Json, shown
-from engine.graph.suggest import closest
+from engine.graph.suggest import suggest
 from engine.graph.typecheck import is_link_only
 
 _MAX_NUMBER_TEXT = 64
@@ -47,7 +47,7 @@ class Choices:
             if self._left <= 0:
                 return ()
             self._left -= 1
-            found = self._suggested[group, name] = closest(name, known)
+            found = self._suggested[group, name] = suggest(name, known)
         return found
 
 
