@@ -1,0 +1,159 @@
+"""Guidance: how the predictions of several prompts become one. Knows no sampler."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from engine.api.recipe import Recipe
+
+if TYPE_CHECKING:
+    from engine.api.types import Conditioning
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Guidance:
+    """A GUIDER value: a model and what it is asked for.
+
+    `groups` are conditionings, the positive one first and, where there is one, the negative last.
+    """
+
+    model: Recipe
+    groups: tuple["Conditioning", ...]
+    cfg: float = 1.0
+    middle_cfg: float | None = None  # set: three groups (DualCFGGuider)
+    is_nested: bool = False
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether the first group alone decides (no negative prompt is evaluated)."""
+        return len(self.groups) == 1 or (self.middle_cfg is None and math.isclose(self.cfg, 1.0))
+
+
+def classifier_free(cond: Tensor, uncond: Tensor, scale: float) -> Tensor:
+    """Source: Ho and Salimans 2022 (arXiv 2207.12598), equation 6."""
+    return uncond + (cond - uncond) * scale
+
+
+def dual(
+    predictions: Sequence[Tensor], cfg: float, middle_cfg: float, *, is_nested: bool
+) -> Tensor:
+    """Two scales: between the two prompts, and between the second one and the negative.
+
+    Source: Brooks et al. 2023 (InstructPix2Pix, arXiv 2211.09800), equation 3. Nested, the second
+    prompt is guided first and the first prompt moves away from the result.
+    """
+    cond, middle, uncond = predictions
+    if is_nested:
+        inner = classifier_free(middle, uncond, middle_cfg)
+        return classifier_free(cond, inner, cfg)
+    return uncond + (cond - middle) * cfg + (middle - uncond) * middle_cfg
+
+
+def rescaled(
+    x: Tensor, sigma: Tensor, cond: Tensor, uncond: Tensor, scale: float, share: float
+) -> Tensor:
+    """Guidance in v-space whose result is scaled back to the spread of the conditioned one.
+
+    All in eps form (`x - denoised`), as a `sampler_cfg_function` gets and gives it.
+    Source: Lin et al. 2023 (arXiv 2305.08891), section 3.4.
+    """
+    s = sigma.reshape(sigma.shape[:1] + (1,) * (x.ndim - 1))
+    root = (s**2 + 1.0) ** 0.5
+    v_cond, v_uncond = _to_v(x, cond, s, root), _to_v(x, uncond, s, root)
+    v = v_uncond + scale * (v_cond - v_uncond)
+    spread, wanted = _spread(v), _spread(v_cond)
+    v = share * (v * (wanted / spread)) + (1.0 - share) * v
+    return x - (x / (s**2 + 1.0) - v * s / root)
+
+
+def _to_v(x: Tensor, difference: Tensor, s: Tensor, root: Tensor) -> Tensor:
+    denoised = x - difference
+    return (x / (s**2 + 1.0) - denoised) * root / s
+
+
+def _spread(v: Tensor) -> Tensor:
+    return torch.std(v, dim=tuple(range(1, v.ndim)), keepdim=True)
+
+
+# Hooks, in the ecosystem's calling conventions ----------------------------------------------------
+
+
+def guided(guidance: Guidance, predictions: Sequence[Tensor], x: Tensor, sigma: Tensor) -> Tensor:
+    """The guided prediction of classifier-free guidance, with the recipe's hooks around it."""
+    recipe = guidance.model
+    cond, uncond = predictions[0], predictions[-1]
+    options = hook_options(recipe)
+    for hook in recipe.hooks_of("sampler_pre_cfg_function"):
+        values: Mapping[str, Any] = {
+            "conds": list(guidance.groups),
+            "conds_out": [cond, uncond],
+            "cond_scale": guidance.cfg,
+            "timestep": sigma,
+            "input": x,
+            "sigma": sigma,
+            "model": recipe,
+            "model_options": options,
+        }
+        cond, uncond = hook(values)
+    result = _cfg(guidance, cond, uncond, x, sigma, options)
+    for hook in recipe.hooks_of("sampler_post_cfg_function"):
+        result = hook(
+            {
+                "denoised": result,
+                "cond": guidance.groups[0],
+                "uncond": guidance.groups[-1],
+                "cond_scale": guidance.cfg,
+                "model": recipe,
+                "uncond_denoised": uncond,
+                "cond_denoised": cond,
+                "sigma": sigma,
+                "model_options": options,
+                "input": x,
+            }
+        )
+    return result
+
+
+def _cfg(
+    guidance: Guidance,
+    cond: Tensor,
+    uncond: Tensor,
+    x: Tensor,
+    sigma: Tensor,
+    options: Mapping[str, Any],
+) -> Tensor:
+    for hook in guidance.model.hooks_of("sampler_cfg_function"):
+        return x - hook(
+            {
+                "cond": x - cond,
+                "uncond": x - uncond,
+                "cond_scale": guidance.cfg,
+                "timestep": sigma,
+                "input": x,
+                "sigma": sigma,
+                "cond_denoised": cond,
+                "uncond_denoised": uncond,
+                "model": guidance.model,
+                "model_options": options,
+            }
+        )
+    if guidance.is_plain:
+        return cond
+    return classifier_free(cond, uncond, guidance.cfg)
+
+
+def hook_options(recipe: Recipe) -> dict[str, Any]:
+    """The recipe's hooks as the `model_options` that hooks expect."""
+    options: dict[str, Any] = {"transformer_options": {}}
+    for hook in recipe.hooks:
+        if hook.slot in ("sampler_post_cfg_function", "sampler_pre_cfg_function"):
+            options.setdefault(hook.slot, []).append(hook.function)
+        elif hook.slot == "unet_function_wrapper":
+            options["model_function_wrapper"] = hook.function
+        else:
+            options[hook.slot] = hook.function
+    return options

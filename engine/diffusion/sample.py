@@ -1,0 +1,223 @@
+"""One sampling run: noise, schedule, mask and denoiser brought together for a sampler."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from engine.api.errors import NodeError
+from engine.diffusion.conditioning_batch import Target, fit_batch, resolve
+from engine.diffusion.denoiser import GuidedDenoiser, MaskedDenoiser, NetworkApply
+from engine.diffusion.guidance import Guidance
+from engine.diffusion.noise import NoiseSource, initial_noise
+from engine.diffusion.parameterization import (
+    Parameterization,
+    base_parameterization,
+    with_sampling,
+)
+from engine.diffusion.preview import latent_preview
+from engine.diffusion.samplers import SAMPLERS, SamplerChoice
+from engine.diffusion.schedules import schedule
+
+if TYPE_CHECKING:
+    from engine.api.context import RunContext
+    from engine.api.recipe import Recipe
+    from engine.api.types import LatentDict
+    from engine.diffusion.network import LoadedDenoiser
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sampled:
+    """What a run gives: the latent where it stopped, and the last prediction of the clean one."""
+
+    samples: Tensor
+    denoised: Tensor
+
+
+def parameterization_of(loaded: "LoadedDenoiser", recipe: "Recipe") -> Parameterization:
+    """The parameterization of a loaded model, as its recipe's `sampling` option changes it."""
+    base = base_parameterization(loaded.parameterization_name, loaded.alphas_cumprod)
+    sampling = recipe.option("sampling")
+    return with_sampling(base, sampling) if sampling is not None else base
+
+
+def model_parameterization(ctx: "RunContext", recipe: "Recipe") -> Parameterization:
+    """The same for a model that is not loaded yet."""
+    with ctx.models.use(recipe) as loaded:
+        return parameterization_of(loaded, recipe)
+
+
+def sampler_sigmas(
+    model: Parameterization, sampler: str, name: str, steps: int, denoise: float = 1.0
+) -> Tensor:
+    """The schedule as KSampler runs it: some samplers leave out the second-last level."""
+    if not SAMPLERS[sampler].drops_second_last:
+        return schedule(model, name, steps, denoise)
+    if denoise <= 0.0:
+        return torch.zeros(0)
+    total = steps if denoise > 0.9999 else int(steps / denoise)
+    full = schedule(model, name, total + 1)
+    return torch.cat([full[:-2], full[-1:]])[-(steps + 1) :]
+
+
+def step_range(sigmas: Tensor, start: int, end: int | None, *, ends_clean: bool) -> Tensor:
+    """The part of a schedule between two steps; empty if it starts past the end.
+
+    `ends_clean`: whatever noise is left at the end is removed in its last step.
+    """
+    if end is not None and end < len(sigmas) - 1:
+        sigmas = sigmas[: end + 1]
+        if ends_clean:
+            sigmas = torch.cat([sigmas[:-1], sigmas.new_zeros(1)])
+    return sigmas[start:] if start < len(sigmas) - 1 else sigmas.new_zeros(0)
+
+
+def sample(
+    ctx: "RunContext",
+    guidance: Guidance,
+    sampler: SamplerChoice,
+    sigmas: Tensor,
+    latent: "LatentDict",
+    *,
+    noise: Tensor,
+    seed: int,
+) -> Sampled:
+    """Samples a latent from `sigmas[0]` to `sigmas[-1]`.
+
+    Shapes: noise like the latent's samples (B, C, H, W).
+    Raises: NodeError (shapes that do not fit, NaN), Cancelled.
+    """
+    samples = latent["samples"]
+    if len(sigmas) == 0:
+        return Sampled(samples=samples, denoised=samples)
+    with ctx.models.use(guidance.model) as loaded:
+        run = _Run(ctx=ctx, loaded=loaded, guidance=guidance, sampler=sampler, sigmas=sigmas)
+        return run.sampled(samples, latent.get("noise_mask"), noise, seed)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Run:
+    ctx: "RunContext"
+    loaded: "LoadedDenoiser"
+    guidance: Guidance
+    sampler: SamplerChoice
+    sigmas: Tensor
+
+    def sampled(self, samples: Tensor, mask: Tensor | None, noise: Tensor, seed: int) -> Sampled:
+        loaded, device = self.loaded, self.loaded.device
+        samples = fixed_empty_latent(samples, loaded.latent_channels)
+        if noise.shape != samples.shape:
+            noise = torch.zeros_like(samples) if not noise.any() else noise
+        check_latent(samples, loaded.latent_channels)
+        model = parameterization_of(loaded, self.guidance.model)
+        sigmas = self.sigmas.to(device)
+        clean = samples.to(device, torch.float32)
+        if bool(clean.any()):
+            clean = clean * loaded.latent_scale
+        noise = noise.to(device, torch.float32)
+        denoise = self._denoiser(model, clean, mask, noise, seed)
+        x = model.noised(clean, noise, sigmas[0], is_start=model.is_largest(float(sigmas[0])))
+        progress = _Progress(ctx=self.ctx, total=len(sigmas) - 1, preview=self._preview())
+        self.ctx.check_cancelled()
+        with torch.no_grad():
+            x = self.sampler.sample(
+                denoise, x, sigmas, noise=NoiseSource(x, seed), on_step=progress.on_step
+            )
+        check_finite(x)
+        x = model.finished(x, sigmas[-1])
+        denoised = x if progress.denoised is None else progress.denoised
+        scale = loaded.latent_scale
+        return Sampled(samples=(x / scale).cpu(), denoised=(denoised / scale).cpu())
+
+    def _denoiser(
+        self, model: Parameterization, clean: Tensor, mask: Tensor | None, noise: Tensor, seed: int
+    ) -> GuidedDenoiser | MaskedDenoiser:
+        loaded, recipe = self.loaded, self.guidance.model
+        target = Target(
+            model=model,
+            shape=clean.shape,
+            device=clean.device,
+            context_dim=loaded.context_dim,
+            adm_channels=loaded.adm_channels,
+            latent_factor=loaded.latent_factor,
+        )
+        wrappers = recipe.hooks_of("unet_function_wrapper")
+        denoise = GuidedDenoiser(
+            model=model,
+            apply=NetworkApply(
+                network=loaded, model=model, wrapper=wrappers[-1] if wrappers else None
+            ),
+            guidance=self.guidance,
+            groups=resolve(self.guidance.groups, target),
+        )
+        if mask is None:
+            return denoise
+        if self.sampler.spec.has_random_inpaint:
+            noise = initial_noise(clean.cpu(), seed + 1).to(clean.device)
+        hooks = recipe.hooks_of("denoise_mask_function")
+        return MaskedDenoiser(
+            inner=denoise,
+            mask=fitted_noise_mask(mask, clean.shape).to(clean.device),
+            latent=clean,
+            noise=noise,
+            hook=hooks[-1] if hooks else None,
+            sigmas=self.sigmas,
+        )
+
+    def _preview(self) -> "Callable[[Tensor], Tensor] | None":
+        if not self.ctx.wants_previews:
+            return None
+        factors = self.loaded.latent_rgb_factors
+        return lambda x: latent_preview(x, factors)
+
+
+@dataclass(kw_only=True)
+class _Progress:
+    """Reports each step, keeps the last prediction."""
+
+    ctx: "RunContext"
+    total: int
+    preview: Callable[[Tensor], Tensor] | None
+    denoised: Tensor | None = None
+
+    def on_step(self, index: int, x: Tensor, denoised: Tensor) -> None:
+        self.denoised = denoised
+        picture = self.preview(denoised) if self.preview else None
+        self.ctx.progress(index + 1, self.total, picture)
+
+
+def fitted_noise_mask(mask: Tensor, shape: torch.Size) -> Tensor:
+    """A noise mask (H, W), (B, H, W) or (B, 1, H, W) in a latent's shape (B, 1, h, w)."""
+    mask = mask.reshape(-1, 1, *mask.shape[-2:]).float()
+    if mask.shape[-2:] != shape[-2:]:
+        mask = F.interpolate(mask, shape[-2:], mode="bilinear")
+    return fit_batch(mask, shape[0])
+
+
+def fixed_empty_latent(samples: Tensor, channels: int) -> Tensor:
+    """An empty latent with the model's number of channels; other latents as they are."""
+    if samples.shape[1] == channels or bool(samples.any()):
+        return samples
+    return samples.new_zeros(samples.shape[0], channels, *samples.shape[2:])
+
+
+def check_latent(samples: Tensor, channels: int) -> None:
+    """Raises: NodeError, if a model of `channels` cannot take the latent."""
+    if samples.ndim != 4 or samples.shape[1] != channels:
+        raise NodeError(
+            f"The latent has the shape {list(samples.shape)}, but the model expects "
+            f"(batch, {channels}, height, width).",
+            hint="Make the latent with this model's VAE, or with EmptyLatentImage.",
+        )
+
+
+def check_finite(x: Tensor) -> None:
+    """Raises: NodeError, if sampling ended in NaN or infinity."""
+    if not bool(torch.isfinite(x).all()):
+        raise NodeError(
+            "Sampling gave values that are not numbers (NaN or infinity).",
+            hint="Check the schedule and cfg; with half precision try --force-fp32.",
+        )

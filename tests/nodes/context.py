@@ -1,0 +1,83 @@
+"""A small real RunContext over a folder, to call nodes without the engine."""
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from engine.api.errors import Cancelled, MissingModel
+from engine.diffusion.residency import ModelPool
+
+
+@dataclass(kw_only=True)
+class FolderFiles:
+    """Model folders under `base/models`, the others beside it."""
+
+    base: Path
+
+    def resolve(self, folder: str, name: str) -> Path:
+        root = self.base / folder
+        path = (
+            root if folder in ("input", "output", "temp") else self.base / "models" / folder
+        ) / name
+        if not path.is_file():
+            raise MissingModel(f"{folder} has no file {name}.")
+        return path
+
+    def digest(self, path: Path) -> str:
+        return hashlib.sha256(str(path).encode()).hexdigest()
+
+    def save(
+        self,
+        write: Callable[[BinaryIO], None],
+        *,
+        prefix: str,
+        extension: str,
+        folder: str = "output",
+        index: int = 0,
+        size_px: tuple[int, int] | None = None,
+    ) -> dict[str, str]:
+        root = self.base / folder
+        root.mkdir(exist_ok=True)
+        name = f"{prefix}_{len(list(root.iterdir())) + 1:05}_.{extension}"
+        with (root / name).open("wb") as file:
+            write(file)
+        return {"filename": name, "subfolder": "", "type": folder}
+
+
+@dataclass(kw_only=True)
+class Context:
+    """Keeps what nodes report; `cancel_after` progress reports the job counts as cancelled."""
+
+    files: FolderFiles
+    models: Any = field(default_factory=ModelPool)
+    prompt: Mapping[str, Any] = field(default_factory=dict)
+    extra_pnginfo: Mapping[str, Any] = field(default_factory=dict)
+    job_id: str = "job"
+    node_id: str = "1"
+    wants_previews: bool = False
+    cancel_after: int | None = None
+    reports: list[tuple[float, float]] = field(default_factory=list)
+    previews: list[Any] = field(default_factory=list)
+    lines: list[str] = field(default_factory=list)
+
+    def progress(self, value: float, maximum: float, preview: Any = None) -> None:
+        self.reports.append((value, maximum))
+        if preview is not None:
+            self.previews.append(preview)
+        self.check_cancelled()
+
+    def text(self, message: str) -> None:
+        self.lines.append(message)
+
+    def check_cancelled(self) -> None:
+        if self.cancel_after is not None and len(self.reports) >= self.cancel_after:
+            raise Cancelled
+
+    def log(self, message: str) -> None:
+        self.lines.append(message)
+
+
+def context(base: Path, **fields: Any) -> Context:
+    return Context(files=FolderFiles(base=base), **fields)
