@@ -233,7 +233,9 @@ def _text(value: object, where: str) -> str:
 
 
 def _name(raw: object, where: str) -> str:
-    return _text(_object(raw, where).get("name"), f"The name of {where}")
+    """The name of a slot; reroutes have none."""
+    name: object = _object(raw, where).get("name")
+    return "" if name == "" else _text(name, f"The name of {where}")
 
 
 def _type_of(fields: Mapping[str, Any]) -> str:
