@@ -43,7 +43,7 @@ def copied(value: Any, depth: int = 0) -> Any:
 def storage_of(tensor: Any) -> int:
     """The address of a tensor's memory, which its views share."""
     storage = getattr(tensor, "untyped_storage", None)
-    return storage().data_ptr() if callable(storage) else id(tensor)
+    return int(storage().data_ptr()) if callable(storage) else id(tensor)
 
 
 def storages(values: Any) -> set[int]:

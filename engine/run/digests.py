@@ -1,0 +1,150 @@
+"""SHA-256 of files, remembered in SQLite by path, size, times and inode."""
+
+import hashlib
+import os
+import sqlite3
+import sys
+from collections.abc import Callable, Iterable
+from contextlib import closing, suppress
+from pathlib import Path
+from threading import Event, Lock, Thread
+
+from engine.api.errors import MissingModel, StorageError
+
+Progress = Callable[[Path, int, int], None]  # file, bytes done, bytes in all
+
+_BLOCK = 4 << 20
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS digests (
+    path TEXT PRIMARY KEY, size INTEGER, mtime_ns INTEGER, ctime_ns INTEGER, inode INTEGER,
+    digest TEXT NOT NULL
+) WITHOUT ROWID;
+"""
+_Stamp = tuple[int, int, int, int]
+
+
+class Digests:
+    """Digests of files, remembered over restarts. Thread-safe; several processes may share it."""
+
+    def __init__(self, database: Path) -> None:
+        self._database = database
+        self._known: dict[str, tuple[_Stamp, str]] = {}
+        self._lock = Lock()
+        self._stop = Event()
+        self._thread: Thread | None = None
+        with suppress(OSError, sqlite3.Error):
+            database.parent.mkdir(parents=True, exist_ok=True)
+            with closing(_connect(database)) as connection:
+                rows = connection.execute("SELECT * FROM digests").fetchall()
+            self._known = {path: (tuple(stamp), digest) for path, *stamp, digest in rows}
+
+    def known(self, path: Path) -> str | None:
+        """The digest, if the file is unchanged since it was read last."""
+        found = self._known.get(str(path))
+        try:
+            return found[1] if found and found[0] == _stamp(path) else None
+        except OSError:
+            return None
+
+    def digest(self, path: Path, progress: Progress | None = None) -> str:
+        """The SHA-256 of a file (hex); `progress` is told while the file is read.
+
+        Raises: MissingModel, StorageError.
+        """
+        try:
+            stamp = _stamp(path)
+            found = self._known.get(str(path))
+            if found and found[0] == stamp:
+                return found[1]
+            digest = _sha256(path, stamp[0], progress, None)
+            assert digest is not None, "only a stopped reading gives nothing"
+            if _stamp(path) == stamp:
+                self._remember(path, stamp, digest)
+        except FileNotFoundError as error:
+            raise MissingModel(f"The file {path} is gone.") from error
+        except OSError as error:
+            raise StorageError(
+                f"The file {path} cannot be read: {error.strerror}.",
+                hint="Check the disk and the permissions.",
+            ) from error
+        return digest
+
+    def start_background(self, paths: Iterable[Path]) -> None:
+        """Read files whose digests are not known, at idle priority, on a thread of its own."""
+        files = list(paths)
+        self._thread = Thread(
+            target=self._read_all, args=(files,), name="weft-digests", daemon=True
+        )
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stop reading in the background."""
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join()
+
+    def _read_all(self, files: list[Path]) -> None:
+        if sys.platform == "linux":  # elsewhere it would be the whole process
+            with suppress(OSError):
+                os.setpriority(os.PRIO_PROCESS, 0, 19)
+        for path in files:
+            if self._stop.is_set():
+                return
+            with suppress(OSError):
+                stamp = _stamp(path)
+                found = self._known.get(str(path))
+                if found is None or found[0] != stamp:
+                    digest = _sha256(path, stamp[0], None, self._stop)
+                    if digest is not None and _stamp(path) == stamp:
+                        self._remember(path, stamp, digest)
+
+    def _remember(self, path: Path, stamp: _Stamp, digest: str) -> None:
+        with self._lock:
+            self._known[str(path)] = (stamp, digest)
+            with suppress(OSError, sqlite3.Error), closing(_connect(self._database)) as connection:
+                connection.execute(
+                    "INSERT OR REPLACE INTO digests VALUES (?, ?, ?, ?, ?, ?)",
+                    (str(path), *stamp, digest),
+                )
+
+
+def _stamp(path: Path) -> _Stamp:
+    status = path.stat()
+    # An inode may not fit SQLite's signed 64 bits.
+    inode = status.st_ino & 0x7FFF_FFFF_FFFF_FFFF
+    return status.st_size, status.st_mtime_ns, status.st_ctime_ns, inode
+
+
+def _sha256(path: Path, size: int, progress: Progress | None, stop: Event | None) -> str | None:
+    digest = hashlib.sha256()
+    done = 0
+    with path.open("rb") as file:
+        while block := file.read(_BLOCK):
+            if stop is not None and stop.is_set():
+                return None
+            digest.update(block)
+            done += len(block)
+            if progress is not None:
+                progress(path, done, size)
+    return digest.hexdigest()
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    try:
+        return _opened(path)
+    except sqlite3.DatabaseError as error:
+        if isinstance(error, sqlite3.OperationalError):
+            raise
+        path.unlink(missing_ok=True)  # damaged; everything in it can be made again
+        return _opened(path)
+
+
+def _opened(path: Path) -> sqlite3.Connection:
+    connection = sqlite3.connect(path, timeout=5.0, isolation_level=None)
+    try:
+        connection.execute("PRAGMA synchronous = OFF")
+        connection.executescript(_SCHEMA)
+    except sqlite3.DatabaseError:
+        connection.close()
+        raise
+    return connection
