@@ -1,0 +1,264 @@
+"""The events of the bus become messages once, and go to the clients that they concern."""
+
+import asyncio
+import contextlib
+import time
+from collections import deque
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from engine.api.events import JobFinished, JobStarted, LogLine, RunEvent
+from engine.run.bus import (
+    Batch,
+    CatalogueChanged,
+    JobQueued,
+    JobRemoved,
+    Posted,
+    QueueStatus,
+    WorkerChanged,
+)
+from engine.server.connection import Connection, Frame
+from engine.server.services import Services
+from engine.server.wire import JobView, Message, logs_message, status_message
+
+Json = dict[str, Any]
+
+STATE_EVERY_S = 0.1  # between two progress_state messages of a job
+KEPT_FRAMES = 1 << 14
+KEPT_LOG_LINES = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A state message that a client that was away can still get."""
+
+    seq: int
+    client_id: str | None
+    frame: Frame
+
+
+class Hub:
+    """All connections. Converts each event once, whatever the number of clients."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        self._bus = services.bus
+        self._connections: set[Connection] = set()
+        self._by_client: dict[str, set[Connection]] = {}
+        self._views: dict[str, JobView] = {}
+        self._state_due: dict[str, float] = {}
+        self._kept: deque[Kept] = deque(maxlen=KEPT_FRAMES)
+        self._forgotten = 0  # the newest number that is no longer kept
+        self._seq = 0
+        self._task: asyncio.Task[None] | None = None
+        self.log_lines: deque[tuple[str, str]] = deque(maxlen=KEPT_LOG_LINES)
+        self.sent = 0
+
+    @property
+    def clients(self) -> int:
+        """How many are connected."""
+        return len(self._connections)
+
+    async def start(self) -> None:
+        """Follow the bus from its beginning."""
+        self._task = asyncio.create_task(self._follow(), name="weft-hub")
+
+    async def stop(self) -> None:
+        """Stop following and let every client go."""
+        if self._task is not None:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+        for connection in list(self._connections):
+            await connection.close()
+
+    # From the bus to the clients ----------------------------------------------------------------
+
+    async def _follow(self) -> None:
+        subscription = self._bus.subscribe(after=(self._bus.epoch, 0))
+        try:
+            while True:
+                due = min(self._state_due.values(), default=None)
+                wait_s = None if due is None else max(0.0, due - time.monotonic())
+                batch = Batch(events=())
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(wait_s):
+                        batch = await subscription.next()
+                self._take(batch)
+                await asyncio.sleep(0)
+        finally:
+            subscription.close()
+
+    def _take(self, batch: Batch) -> None:
+        if batch.is_gap:
+            self._forget_all()
+        for posted in batch.events:
+            self._convert(posted)
+        self._send_due_states()
+
+    def _forget_all(self) -> None:
+        """Events were lost here: everyone starts again from a snapshot."""
+        self._kept.clear()
+        self._views.clear()
+        self._state_due.clear()
+        self._seq = self._forgotten = self._bus.position[1]
+        for connection in self._connections:
+            self.catch_up(connection)
+
+    def _convert(self, posted: Posted) -> None:
+        event = posted.event
+        match event:
+            case LogLine():
+                self._log(event)
+                return
+            case QueueStatus():
+                self._send([status_message(event.remaining)], posted, self._connections)
+            case JobRemoved():
+                self._views.pop(event.job_id, None)
+                data = {"prompt_id": event.job_id}
+                self._send([Message(type="weft_removed", data=data)], posted, self._connections)
+            case WorkerChanged():
+                data = {"phase": event.phase, "message": event.message}
+                self._send([Message(type="weft_worker", data=data)], posted, self._connections)
+            case CatalogueChanged():
+                self._send([Message(type="weft_catalogue", data={})], posted, self._connections)
+            case JobQueued():
+                data = {"prompt_id": event.job_id, "number": event.number}
+                self._send_own([Message(type="weft_queued", data=data)], posted)
+            case _:
+                self._send_own(self._job_messages(event, posted.client_id), posted)
+        if not posted.is_transient:
+            self._seq = posted.seq
+
+    def _send_own(self, messages: Sequence[Message], posted: Posted) -> None:
+        """Send to the client that submitted the job; without one there is nobody to tell."""
+        if posted.client_id is not None:
+            self._send(messages, posted, self._by_client.get(posted.client_id, ()))
+
+    def _job_messages(self, event: RunEvent, client_id: str | None) -> list[Message]:
+        assert not isinstance(event, LogLine)
+        view = self._views.get(event.job_id)
+        if view is None or isinstance(event, JobStarted):
+            view = self._views[event.job_id] = JobView(event.job_id, client_id)
+        messages = view.messages(event)
+        if isinstance(event, JobFinished):
+            del self._views[event.job_id]
+            self._state_due.pop(event.job_id, None)
+        elif view.changed and event.job_id not in self._state_due:
+            self._state_due[event.job_id] = time.monotonic() + STATE_EVERY_S
+        return messages
+
+    def _send(
+        self, messages: Sequence[Message], posted: Posted, targets: Collection[Connection]
+    ) -> None:
+        """Send the messages of one event; the last one carries its number."""
+        for index, message in enumerate(messages):
+            if message.binary is not None:
+                self._send_binary(message, targets)
+            elif posted.is_transient:
+                self._push(message, targets)
+            else:
+                is_last = index == len(messages) - 1
+                frame = Frame(message.encode(posted.seq if is_last else None))
+                if len(self._kept) == self._kept.maxlen:
+                    self._forgotten = self._kept[0].seq
+                self._kept.append(Kept(posted.seq, posted.client_id, frame))
+                for connection in targets:
+                    connection.push(frame)
+                self.sent += len(targets)
+
+    def _push(self, message: Message, targets: Collection[Connection]) -> None:
+        """Send a message that nobody needs later."""
+        if targets:
+            frame = Frame(message.encode())
+            for connection in targets:
+                connection.push(frame, message.slot)
+            self.sent += len(targets)
+
+    def _send_binary(self, message: Message, targets: Collection[Connection]) -> None:
+        assert message.binary is not None and message.legacy is not None
+        framed, plain = Frame(message.binary, is_binary=True), Frame(message.legacy, is_binary=True)
+        for connection in targets:
+            connection.push(framed if connection.supports_metadata else plain, message.slot)
+        self.sent += len(targets)
+
+    def _send_due_states(self) -> None:
+        now = time.monotonic()
+        for job_id in [j for j, due in self._state_due.items() if due <= now]:
+            del self._state_due[job_id]
+            view = self._views.get(job_id)
+            if view is not None and view.client_id is not None and view.changed:
+                self._push(view.progress_state(), self._by_client.get(view.client_id, ()))
+
+    def _log(self, event: LogLine) -> None:
+        line = (time.strftime("%Y-%m-%dT%H:%M:%S"), event.text)
+        self.log_lines.append(line)
+        self._push(logs_message([line]), [c for c in self._connections if c.wants_logs])
+
+    def want_logs(self, client_id: str, *, wants: bool) -> None:
+        """Send the log to a client, or no longer."""
+        for connection in self._by_client.get(client_id, ()):
+            connection.wants_logs = wants
+
+    # Clients ------------------------------------------------------------------------------------
+
+    def add(self, connection: Connection, after: str | None) -> None:
+        """Let a client in: first its `status`, then what it missed or the state of its jobs."""
+        self._connections.add(connection)
+        self._by_client.setdefault(connection.client_id, set()).add(connection)
+        first = status_message(
+            self._services.queue.remaining, sid=connection.client_id, epoch=self._bus.epoch
+        )
+        connection.push(Frame(first.encode(self._seq)))
+        missed = None if after is None else self._missed(connection.client_id, after)
+        if missed is not None:
+            for kept in missed:
+                connection.push(kept.frame)
+        elif after is not None:
+            self._push_snapshot(connection)
+        self._push_running(connection)
+
+    def catch_up(self, connection: Connection) -> None:
+        """Send the state to a client that could not be sent everything."""
+        self._push_snapshot(connection)
+        self._push_running(connection)
+
+    def remove(self, connection: Connection) -> None:
+        """Forget a client that is gone."""
+        self._connections.discard(connection)
+        same = self._by_client.get(connection.client_id, set())
+        same.discard(connection)
+        if not same:
+            self._by_client.pop(connection.client_id, None)
+
+    def _missed(self, client_id: str, after: str) -> Iterator[Kept] | None:
+        """The messages after a position, or None when they are no longer all there."""
+        epoch, _, text = after.partition(":")
+        seq = int(text) if text.isdecimal() and len(text) < 16 else -1
+        if epoch != self._bus.epoch or not self._forgotten <= seq <= self._seq:
+            return None
+        return (k for k in self._kept if k.seq > seq and k.client_id in (None, client_id))
+
+    def _push_snapshot(self, connection: Connection) -> None:
+        """The whole state, for a client that missed too much."""
+        queue = self._services.queue
+        own = [v for v in self._views.values() if v.client_id == connection.client_id]
+        data: Json = {
+            "epoch": self._bus.epoch,
+            "exec_info": {"queue_remaining": queue.remaining},
+            "paused": queue.is_paused,
+            "running": list(queue.running_ids),
+            "pending": list(queue.pending_ids),
+            "jobs": {v.job_id: v.progress_state(is_whole=True).data["nodes"] for v in own},
+        }
+        connection.push(Frame(Message(type="weft_snapshot", data=data).encode(self._seq)))
+
+    def _push_running(self, connection: Connection) -> None:
+        """Which node of the client's jobs runs now; what a client that comes back asks first."""
+        for view in self._views.values():
+            node = view.nodes.get(view.current or "")
+            if view.client_id != connection.client_id or node is None:
+                continue
+            connection.push(Frame(view.executing(node.node_id, node.display_id).encode()))
+            connection.push(Frame(view.progress_state(is_whole=True).encode()))

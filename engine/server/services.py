@@ -1,0 +1,47 @@
+"""What the server asks of the rest of the engine; `engine.bootstrap` builds it."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+from engine.config import Config
+from engine.graph.catalogue import Catalogue
+from engine.graph.validate import Validation
+from engine.run.bus import Bus, WorkerPhase
+from engine.run.folders import Folders
+from engine.run.queue import JobQueue
+
+
+class Worker(Protocol):
+    """The worker process as the server sees it."""
+
+    @property
+    def phase(self) -> WorkerPhase: ...
+
+    @property
+    def catalogue(self) -> Catalogue: ...
+
+    @property
+    def devices(self) -> Sequence[Mapping[str, Any]]: ...
+
+    @property
+    def packs(self) -> Sequence[Mapping[str, Any]]: ...
+
+    async def interrupt(self, job_id: str | None = None) -> bool: ...
+
+    async def free(self, *, unload_models: bool, free_memory: bool) -> None: ...
+
+    async def validate(self, validation: Validation) -> Validation: ...
+
+
+class Services(Protocol):
+    """Everything behind the routes."""
+
+    config: Config
+    queue: JobQueue
+    bus: Bus
+    folders: Folders
+    worker: Worker
+
+    async def start(self) -> None: ...
+
+    async def stop(self) -> None: ...
