@@ -68,9 +68,8 @@ def update_average(state: TrainState, net: nn.Module, decay: float) -> None:
     if not state.average:
         state.average = {name: p.clone() for name, p in trained.items()}
         return
-    torch._foreach_lerp_(  # pyright: ignore[reportPrivateUsage] - one call for all tensors
-        list(state.average.values()), [trained[name] for name in state.average], 1 - rate
-    )
+    for name, value in state.average.items():
+        value.lerp_(trained[name], 1 - rate)
 
 
 @contextmanager

@@ -1,7 +1,10 @@
 """The built-in model's networks at their tiny sizes: diffusers' and transformers' own classes."""
 
+from typing import Any
+
 import torch
-from diffusers import AutoencoderKL, UNet2DConditionModel
+from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from torch import nn
 from transformers import CLIPTextConfig, CLIPTextModel
 
@@ -14,39 +17,39 @@ TEXT_LAYERS = 3
 CONTEXT_TOKENS = 77
 VOCABULARY = 49408
 LATENT_SCALE = 0.18215
+_VAE_CONFIG: dict[str, Any] = {
+    "down_block_types": ("DownEncoderBlock2D",) * 4,
+    "up_block_types": ("UpDecoderBlock2D",) * 4,
+    "block_out_channels": (32, 32, 64, 64),
+    "layers_per_block": 1,
+    "latent_channels": 4,
+    "norm_num_groups": VAE_GROUPS,
+    "scaling_factor": LATENT_SCALE,
+}
+_UNET_CONFIG: dict[str, Any] = {
+    "down_block_types": ("CrossAttnDownBlock2D",) * 2,
+    "up_block_types": ("CrossAttnUpBlock2D",) * 2,
+    "block_out_channels": (64, 128),
+    "layers_per_block": 1,
+    "attention_head_dim": UNET_HEADS,
+    "norm_num_groups": UNET_GROUPS,
+    "cross_attention_dim": TEXT_WIDTH,
+}
 
 
 def make_vae() -> AutoencoderKL:
     """A four-channel, factor-8 autoencoder that starts as a plain one (log-variance -4)."""
-    vae = AutoencoderKL(
-        down_block_types=("DownEncoderBlock2D",) * 4,
-        up_block_types=("UpDecoderBlock2D",) * 4,
-        block_out_channels=(32, 32, 64, 64),
-        layers_per_block=1,
-        latent_channels=4,
-        norm_num_groups=VAE_GROUPS,
-        scaling_factor=LATENT_SCALE,
-        sample_size=64,
-    )
-    assert vae.quant_conv is not None
+    vae = AutoencoderKL(**_VAE_CONFIG)
+    assert vae.quant_conv is not None and vae.quant_conv.bias is not None
     with torch.no_grad():
         vae.quant_conv.weight[4:].zero_()
-        vae.quant_conv.bias[4:].fill_(-4.0)
+        vae.quant_conv.bias[4:] = -4.0
     return vae.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
 
 
 def make_unet() -> UNet2DConditionModel:
     """A two-level UNet with cross-attention at both levels."""
-    unet = UNet2DConditionModel(
-        sample_size=8,
-        down_block_types=("CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
-        up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D"),
-        block_out_channels=(64, 128),
-        layers_per_block=1,
-        attention_head_dim=UNET_HEADS,
-        norm_num_groups=UNET_GROUPS,
-        cross_attention_dim=TEXT_WIDTH,
-    )
+    unet = UNet2DConditionModel(**_UNET_CONFIG)
     return unet.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
 
 

@@ -43,7 +43,8 @@ class CompactVocabulary:
 def with_foreign_words(rows: np.ndarray, share: float, rng: np.random.Generator) -> np.ndarray:
     """A copy in which `share` of all captions carry one or two unknown tokens somewhere."""
     result = rows.copy()
-    for row in result[rng.random(len(rows)) < share]:
+    for index in np.flatnonzero(rng.random(len(rows)) < share):
+        row = result[index]
         length = int((row != END).sum())
         for _ in range(int(rng.integers(1, 3))):
             at = int(rng.integers(1, length + 1))

@@ -14,6 +14,8 @@ from engine.diffusion.training.shapes_world.vocabulary import NAMELESS_SHAPES, P
 MASK_SIDE = 32
 MIN_OVERLAP = 0.72
 """A component that overlaps every template less is no shape at all."""
+MAX_AREA_SHARE = 0.75
+"""A component that fills the picture is a ground, not an object."""
 DIFFERENT = 40.0
 """Distance in RGB from which a pixel does not belong to the background."""
 COLOUR_NAMES = tuple(PALETTE)
@@ -96,7 +98,8 @@ def best_shape(mask: np.ndarray) -> tuple[str, float]:
     found = _normalised(mask).ravel()
     overlap = np.minimum(masks, found).sum(1) / np.maximum(masks, found).sum(1)
     best = int(overlap.argmax())
-    name = names[best] if overlap[best] >= MIN_OVERLAP else "none"
+    is_shape = overlap[best] >= MIN_OVERLAP and mask.mean() <= MAX_AREA_SHARE
+    name = names[best] if is_shape else "none"
     return name, float(overlap[best])
 
 
@@ -111,10 +114,11 @@ def look(picture: np.ndarray) -> Sight:
     frame[2:-2, 2:-2] = False
     ground = np.median(pixels[frame], axis=0)
     differs = np.sqrt(((pixels - ground) ** 2).sum(2)) > DIFFERENT
-    regions, number = ndimage.label(differs, np.ones((3, 3)))
+    regions = np.empty(differs.shape, np.int32)
+    ndimage.label(differs, np.ones((3, 3)), output=regions)
     smallest = height * width * 0.006
     objects: list[Seen] = []
-    for index in range(1, number + 1):
+    for index in range(1, int(regions.max()) + 1):
         mask = regions == index
         area = int(mask.sum())
         if area < smallest:

@@ -1,5 +1,7 @@
 """Pixels of a scene: supersampled polygons, drawing styles, backdrops and edge maps."""
 
+from collections.abc import Iterable
+
 import numpy as np
 from PIL import Image, ImageChops, ImageDraw, ImageFilter
 
@@ -18,6 +20,12 @@ def picture_size(scene: Scene, size_px: int) -> tuple[int, int]:
     return round(size_px * width / 8) * 8, round(size_px * height / 8) * 8
 
 
+def _tone(colour: Iterable[float], scale: float = 1.0, add: float = 0.0) -> Colour:
+    """A colour made lighter or darker, within 0..255."""
+    red, green, blue = (min(255, max(0, int(c * scale + add))) for c in colour)
+    return red, green, blue
+
+
 def _points(polygon: np.ndarray) -> Points:
     return [(float(x), float(y)) for x, y in polygon]
 
@@ -28,7 +36,7 @@ def _parts(scene: Scene, scale: float) -> list[Part]:
     parts: list[Part] = []
     for thing in scene.things:
         jitter = rng.integers(-7, 8, 3)
-        colour: Colour = tuple(int(c) for c in np.clip(PALETTE[thing.colour] + jitter, 0, 255))
+        colour = _tone(PALETTE[thing.colour] + jitter)
         if scene.icon:
             offset = np.array([thing.cx, thing.cy]) * scale
             parts += [
@@ -48,10 +56,10 @@ def _polygon(thing: Thing, scale: float) -> np.ndarray:
 
 def _backdrop(scene: Scene, width: int, height: int, rng: np.random.Generator) -> Image.Image:
     base = np.array(PALETTE[scene.background]) + rng.integers(-5, 6, 3)
-    first: Colour = tuple(int(c) for c in np.clip(base, 0, 255))
+    first = _tone(base)
     image = Image.new("RGB", (width, height), first)
     draw = ImageDraw.Draw(image)
-    other: Colour = tuple(int(c * 0.55 + 110) if sum(first) < 380 else int(c * 0.6) for c in first)
+    other = _tone(first, 0.55, 110) if sum(first) < 380 else _tone(first, 0.6)
     match scene.backdrop:
         case "gradient":
             ramp = Image.linear_gradient("L").resize((width, height))
@@ -134,7 +142,7 @@ def _draw_chalk(canvas: Image.Image, parts: list[Part], rng: np.random.Generator
     lines = Image.new("RGB", canvas.size)
     draw = ImageDraw.Draw(lines)
     for polygon, fill in parts:
-        light: Colour = tuple(int(c * 0.4 + 150) for c in fill)
+        light = _tone(fill, 0.4, 150)
         for _ in range(2):
             wobble = polygon + rng.normal(0, canvas.width / 200, polygon.shape)
             width = _outline_width(canvas) * 2 // 3
@@ -150,7 +158,7 @@ def _draw_neon(canvas: Image.Image, parts: list[Part]) -> Image.Image:
     draw = ImageDraw.Draw(glow)
     width = _outline_width(canvas)
     for polygon, fill in parts:
-        bright: Colour = tuple(int(c * 0.7 + 76) for c in fill)
+        bright = _tone(fill, 0.7, 76)
         draw.line(_closed(_points(polygon)), fill=bright, width=width, joint="curve")
     halo = glow.filter(ImageFilter.BoxBlur(width * 1.6))
     return ImageChops.add(ImageChops.add(dark, halo), glow)
@@ -163,12 +171,12 @@ def _draw_shaded(canvas: Image.Image, parts: list[Part], rng: np.random.Generato
     sky = Image.linear_gradient("L").resize((width, height))
     low = Image.new("RGB", canvas.size, (236, 240, 246))
     image = Image.composite(low, canvas, sky)
-    ground: Colour = tuple(int(c) for c in rng.integers(60, 200, 3))
+    ground = _tone(rng.integers(60, 200, 3))
     ImageDraw.Draw(image).rectangle((0, horizon, width, height), fill=ground)
     draw = ImageDraw.Draw(image)
     for polygon, _ in parts[:4]:
         x0, x1, y1 = polygon[:, 0].min(), polygon[:, 0].max(), polygon[:, 1].max()
-        shade: Colour = tuple(int(c * 0.55) for c in ground)
+        shade = _tone(ground, 0.55)
         draw.ellipse((x0, y1 - height * 0.05, x1 + width * 0.05, y1 + height * 0.04), fill=shade)
     light = Image.radial_gradient("L").resize((width, height))
     for polygon, fill in parts:
@@ -180,8 +188,8 @@ def _draw_shaded(canvas: Image.Image, parts: list[Part], rng: np.random.Generato
         lamp = light.resize((span, span))
         glow = Image.new("L", canvas.size, 255)
         glow.paste(lamp, (int(x0 - span * 0.16), int(y0 - span * 0.2)))
-        bright: Colour = tuple(min(255, int(c * 0.6 + 100)) for c in fill)
-        dim: Colour = tuple(int(c * 0.45) for c in fill)
+        bright = _tone(fill, 0.6, 100)
+        dim = _tone(fill, 0.45)
         lit = Image.composite(
             Image.new("RGB", canvas.size, dim), Image.new("RGB", canvas.size, bright), glow
         )
