@@ -47,9 +47,7 @@ def main(argv: Sequence[str]) -> int:
 def allow(config: Config, names: Sequence[str]) -> int:
     """Allow packs with their present contents."""
     allowed = allow_packs([config.custom_nodes_dir], config.state_dir, names)
-    sys.stdout.write(
-        f"Allowed: {', '.join(allowed)}. Restart a running server to load them.\n"
-    )
+    sys.stdout.write(f"Allowed: {', '.join(allowed)}. Restart a running server to load them.\n")
     return 0
 
 
