@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 from typing import Any, cast
 
 from engine.api.spec import InputSpec
@@ -30,6 +31,7 @@ class Choices:
     def __init__(self, list_files: Callable[[str], Sequence[str]], suggestions: int = 64) -> None:
         self._list_files = list_files
         self._files: dict[str, frozenset[str]] = {}
+        self._listings: dict[str, str] = {}
         self._suggested: dict[tuple[str, str], tuple[str, ...]] = {}
         self._left = suggestions
 
@@ -40,14 +42,26 @@ class Choices:
             found = self._files[folder] = frozenset(self._list_files(folder))
         return found
 
-    def closest(self, name: str, group: str, known: Collection[str]) -> tuple[str, ...]:
+    def listing(self, folder: str) -> str:
+        """The files of a folder as people read them."""
+        if folder not in self._listings:
+            self._listings[folder] = _listed(sorted(self.files(folder)), f"a file of {folder}")
+        return self._listings[folder]
+
+    def closest(
+        self,
+        name: str,
+        group: str,
+        known: Collection[str],
+        find: Callable[[str, Collection[str]], tuple[str, ...]] = suggest,
+    ) -> tuple[str, ...]:
         """Names of `known` like `name`; remembered per group, () when the budget is spent."""
         found = self._suggested.get((group, name))
         if found is None:
             if self._left <= 0:
                 return ()
             self._left -= 1
-            found = self._suggested[group, name] = suggest(name, known)
+            found = self._suggested[group, name] = find(name, known)
         return found
 
 
@@ -218,7 +232,7 @@ def _no_choice(item: InputSpec, value: Json, choices: Choices) -> Misfit:
     return Misfit(
         code="value_not_in_list",
         says=f"is {shown(value)}, which is not one of its choices",
-        expected=_listed([shown(c) for c in item.choices or ()]),
+        expected=_listed(item.choices or (), "nothing: there is no choice"),
         hint=did_you_mean(near),
     )
 
@@ -241,7 +255,7 @@ def _file(
         return slashed, None
     if item.choices and value in item.choices:
         return value, None
-    return value, _no_file(folder, slashed, value, files, choices)
+    return value, _no_file(folder, slashed, value, choices)
 
 
 def annotated(folder: str, name: str) -> tuple[str, str]:
@@ -252,10 +266,8 @@ def annotated(folder: str, name: str) -> tuple[str, str]:
     return folder, name
 
 
-def _no_file(folder: str, name: str, value: str, files: frozenset[str], choices: Choices) -> Misfit:
-    base = name.rpartition("/")[2].lower()
-    near = tuple(sorted(f for f in files if f.rpartition("/")[2].lower() == base)[:3])
-    near = near or choices.closest(name, f"files of {folder}", files)
+def _no_file(folder: str, name: str, value: str, choices: Choices) -> Misfit:
+    near = choices.closest(name, f"files of {folder}", choices.files(folder), _like_file)
     if near:
         hint = did_you_mean(near)
     elif folder == "input":
@@ -265,9 +277,16 @@ def _no_file(folder: str, name: str, value: str, files: frozenset[str], choices:
     return Misfit(
         code="value_not_in_list",
         says=f"names the file {shown(value)}, which is not in {folder}",
-        expected=_listed([shown(f) for f in sorted(files)]) if files else f"a file of {folder}",
+        expected=choices.listing(folder),
         hint=hint,
     )
+
+
+def _like_file(name: str, files: Collection[str]) -> tuple[str, ...]:
+    """The same file in another folder or with another extension, else files of a similar name."""
+    stem = PurePosixPath(name).stem.lower()
+    same = sorted(f for f in files if PurePosixPath(f).stem.lower() == stem)
+    return tuple(same[:3]) or suggest(name, files)
 
 
 def _for_socket(item: InputSpec, value: Json) -> Misfit | None:
@@ -284,12 +303,13 @@ def _for_socket(item: InputSpec, value: Json) -> Misfit | None:
     )
 
 
-def _listed(texts: Sequence[str]) -> str:
-    if not texts:
-        return "nothing: there is no choice"
-    shown_texts = ", ".join(texts[:_SHOWN_CHOICES])
-    more = len(texts) - _SHOWN_CHOICES
-    return f"one of {shown_texts}" + (f" and {more} more" if more > 0 else "")
+def _listed(names: Sequence[Any], nothing: str) -> str:
+    """The first of some names, and how many more there are."""
+    if not names:
+        return nothing
+    first = ", ".join(shown(n) for n in names[:_SHOWN_CHOICES])
+    more = len(names) - _SHOWN_CHOICES
+    return f"one of {first}" + (f" and {more} more" if more > 0 else "")
 
 
 def did_you_mean(names: Sequence[str]) -> str | None:

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 
-from engine.api.errors import GraphInvalid
 from engine.graph.catalogue import Catalogue, from_wire
 from engine.graph.workflow import is_workflow, to_prompt
 
