@@ -1,4 +1,4 @@
-"""The example pack: the template to copy for a pack of your own.
+"""The pack example_pack: two small nodes and their test, made to be copied.
 
 A pack is a folder in `custom_nodes/` with an `__init__.py` that lists its nodes:
 

@@ -11,7 +11,7 @@ from typing import Any
 from engine.api.context import RunContext
 from engine.api.errors import PluginError
 from engine.api.node import NodeOutput, NodeType
-from engine.plugins.class_specs import class_function, class_spec, node_function
+from engine.plugins.class_specs import class_function, class_spec, method_form, node_function
 from engine.plugins.pack_calls import (
     argument_maker,
     change_reporter,
@@ -49,9 +49,8 @@ def class_node(cls: Any, name: str, *, title: str | None = None, pack: str = "")
     )
     if not spec.has_check_lazy:
         return node_type
-    check = lazy_checker(
-        spec, lambda ctx: instances.of(ctx.node_id).check_lazy_status, cls.check_lazy_status
-    )
+    form = method_form(cls, "check_lazy_status")
+    check = lazy_checker(spec, lambda ctx: instances.of(ctx.node_id).check_lazy_status, form)
     return replace(node_type, check_lazy=check)
 
 

@@ -53,9 +53,9 @@ def class_spec(cls: type, name: str, *, title: str | None, pack: str) -> NodeSpe
 
 
 def node_function(cls: type, name: str, pack: str) -> Any:
-    """The function that `FUNCTION` names, unbound. Raises: PluginError when there is none."""
+    """What `FUNCTION` names, for its signature. Raises: PluginError when there is none."""
     function_name = getattr(cls, "FUNCTION", None)
-    function = getattr(cls, function_name, None) if isinstance(function_name, str) else None
+    function = method_form(cls, function_name) if isinstance(function_name, str) else None
     if not callable(function):
         raise PluginError(
             f"The node {name} of the pack {pack} cannot be called: FUNCTION is {function_name!r}, "
@@ -72,6 +72,13 @@ def class_function(cls: type, name: str) -> Callable[..., Any] | None:
         first = next(iter(inspect.signature(cast(Any, found)).parameters), "")
         return partial(cast(Any, found), cls) if first in ("self", "cls", "s") else found
     return found
+
+
+def method_form(cls: type, name: str) -> Any:
+    """A method with the signature that it has on an instance; None when there is none."""
+    found = getattr(cls, name, None)
+    is_plain = inspect.isfunction(inspect.getattr_static(cls, name, None))
+    return partial(cast(Any, found), None) if is_plain else found
 
 
 def _input_types(cls: type, name: str, pack: str) -> Mapping[str, Any]:

@@ -5,7 +5,6 @@ Shared by the class-style and the declarative form.
 
 import asyncio
 import inspect
-import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
@@ -20,8 +19,6 @@ from engine.plugins.pack_values import output_of, to_pack
 
 ArgumentMaker = Callable[[Mapping[str, Any], RunContext], dict[str, Any]]
 Problems = Sequence[Problem]
-
-_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,17 +104,11 @@ def validator(
         if "input_types" in taken.names:
             types = dict(input_types)
             given["input_types"] = [types] if spec.takes_lists else types
-        try:
-            answer = function(**taken.pick(given))
-        except Exception as error:  # noqa: BLE001 - a pack's own code
-            return _failed(spec, error)
+        answer = function(**taken.pick(given))
         return later(answer) if inspect.isawaitable(answer) else _problems(spec, answer)
 
     async def later(waiting: Awaitable[Any]) -> Problems:
-        try:
-            return _problems(spec, await waiting)
-        except Exception as error:  # noqa: BLE001 - a pack's own code
-            return _failed(spec, error)
+        return _problems(spec, await waiting)
 
     return validate
 
@@ -129,27 +120,18 @@ def _problems(spec: NodeSpec, answer: Any) -> Problems:
     return (Problem(code="custom_validation_failed", message=text, node_type=spec.name),)
 
 
-def _failed(spec: NodeSpec, error: Exception) -> Problems:
-    message = f"The check of {spec.name} ({spec.pack}) failed: {type(error).__name__}: {error}"
-    return (Problem(code="exception_during_validation", message=message, node_type=spec.name),)
-
-
 def change_reporter(
     spec: NodeSpec, function: Callable[..., Any]
 ) -> Callable[[Mapping[str, Any]], Any]:
-    """`is_changed` of a node type from a pack's own function, whose failure means "always run"."""
+    """`is_changed` of a node type from a pack's own function, in a form that JSON can carry."""
     taken = accepts(function)
 
     def is_changed(values: Mapping[str, Any]) -> Any:
         given = _as_lists(values) if spec.takes_lists else values
-        try:
-            answer = function(**taken.pick(given))
-            if inspect.iscoroutine(answer):
-                answer = asyncio.run(cast(Any, answer))
-            return json_value(answer)
-        except Exception as error:  # noqa: BLE001 - a pack's own code
-            _log.warning("%s (%s): IS_CHANGED failed: %s", spec.name, spec.pack, error)
-            return float("nan")
+        answer = function(**taken.pick(given))
+        if inspect.iscoroutine(answer):
+            answer = asyncio.run(answer)
+        return json_value(answer)
 
     return is_changed
 
