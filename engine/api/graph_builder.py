@@ -2,17 +2,15 @@
 
 from collections.abc import Mapping
 from itertools import count
-from typing import Any
+from typing import Any, cast
 
 
 def is_link(value: object) -> bool:
     """Whether an input value of a prompt is a link `[node id, output index]`."""
-    return (
-        isinstance(value, list)
-        and len(value) == 2
-        and isinstance(value[0], str)
-        and type(value[1]) in (int, float)
-    )
+    if not isinstance(value, list) or len(cast(list[object], value)) != 2:
+        return False
+    node_id, index = cast(list[object], value)
+    return isinstance(node_id, str) and type(index) in (int, float)
 
 
 class GraphNode:

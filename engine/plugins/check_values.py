@@ -121,8 +121,10 @@ def copy_of(value: Any) -> Any:
         return value.clone()
     if isinstance(value, dict):
         return {k: copy_of(v) for k, v in cast(dict[Any, Any], value).items()}
-    if isinstance(value, list | tuple):
-        return type(value)(copy_of(v) for v in cast(list[Any], value))
+    if isinstance(value, list):
+        return [copy_of(v) for v in cast(list[Any], value)]
+    if isinstance(value, tuple):
+        return tuple(copy_of(v) for v in cast(tuple[Any, ...], value))
     return value
 
 
@@ -153,8 +155,9 @@ def differs_from_type(value: Any, kind: str) -> str | None:
         fits = isinstance(value, _PLAIN[kind]) and (kind == "BOOLEAN" or type(value) is not bool)
         return None if fits else f"a {type(value).__name__}"
     if kind == "LATENT":
-        fits = isinstance(value, Mapping) and _is_tensor(value.get("samples"))
-        return None if fits else f"a {type(value).__name__} without samples"
+        if isinstance(value, dict) and _is_tensor(cast(dict[str, Any], value).get("samples")):
+            return None
+        return "no dict with a tensor as samples"
     dims = {"IMAGE": 4, "MASK": 3, "SIGMAS": 1}.get(kind)
     if dims is None:
         return None

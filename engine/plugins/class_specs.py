@@ -106,7 +106,7 @@ def _input_types(cls: type, name: str, pack: str) -> Mapping[str, Any]:
 def _inputs(declared: Mapping[str, Any], name: str, pack: str) -> tuple[InputSpec, ...]:
     inputs: list[InputSpec] = []
     for kind in _KINDS:
-        group = declared.get(kind) or {}
+        group: Any = declared.get(kind) or {}
         if not isinstance(group, Mapping):
             raise PluginError(
                 f"INPUT_TYPES of the node {name} of the pack {pack}: {kind} is "

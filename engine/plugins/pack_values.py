@@ -14,8 +14,11 @@ def to_pack(value: Any, origin: Origin) -> Any:
     """A wire value as a pack's function gets it: recipes behind a facade, also in a list."""
     if isinstance(value, Recipe):
         return facade_of(value, origin)
-    if type(value) is list and any(isinstance(v, Recipe) for v in cast(list[Any], value)):
-        return [to_pack(v, origin) for v in cast(list[Any], value)]
+    if type(value) is list:
+        items = cast(list[Any], value)
+        if any(isinstance(v, Recipe) for v in items):
+            return [to_pack(v, origin) for v in items]
+        return items
     return value
 
 
@@ -25,8 +28,9 @@ def from_pack(value: Any) -> Any:
         return value.weft_recipe
     if _is_blocker(value):
         return Blocked(value.message)
-    if type(value) is list and any(_is_foreign(v) for v in cast(list[Any], value)):
-        return [from_pack(v) for v in cast(list[Any], value)]
+    if type(value) is list:
+        items = cast(list[Any], value)
+        return [from_pack(v) for v in items] if any(map(_is_foreign, items)) else items
     return value
 
 

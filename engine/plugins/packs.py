@@ -89,7 +89,7 @@ class PackReport:
     hint: str = ""
     traceback: str = ""
     nodes: tuple[str, ...] = ()
-    refused: Mapping[str, str] = field(default_factory=dict)
+    refused: Mapping[str, str] = field(default_factory=dict[str, str])
     web_folder: str | None = None
 
     def to_json(self) -> dict[str, Any]:
@@ -179,8 +179,8 @@ class Ledger:
     user decided could not be read.
     """
 
-    allowed: Mapping[str, str] = field(default_factory=dict)
-    quarantined: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    allowed: Mapping[str, str] = field(default_factory=dict[str, str])
+    quarantined: Mapping[str, tuple[str, str]] = field(default_factory=dict[str, tuple[str, str]])
     damage: str = ""
 
     def judge(self, name: str, digest: str, policy: Policy) -> tuple[PackState, str] | None:
