@@ -86,6 +86,11 @@ class PartSource:
     vae: VaeLayout | None = None
     text: tuple[TextLayout, ...] = ()
 
+    def shape(self, name: str) -> tuple[int, ...]:
+        """The shape of a weight by our name of it."""
+        found = self.sources[name]
+        return found.shape(self.file.shape(found.key))
+
 
 def part_source(recipe: Recipe) -> PartSource:
     """How to make the part that a recipe names. Raises: CorruptFile, NotThisFamily."""
@@ -159,15 +164,12 @@ def check_complete(source: PartSource, module: nn.Module) -> None:
     """Raises: CorruptFile, naming weights that the file lacks or that have another shape."""
     missing = []
     for name, parameter in module.state_dict().items():
-        found = source.sources.get(name)
-        if found is None:
+        if name not in source.sources:
             missing.append(name)
-            continue
-        shape = found.shape(source.file.shape(found.key))
-        if shape != tuple(parameter.shape):
+        elif source.shape(name) != tuple(parameter.shape):
             raise CorruptFile(
-                f"{source.file.path.name}: {found.key} has the shape {list(shape)}, "
-                f"but {list(parameter.shape)} is expected."
+                f"{source.file.path.name}: {source.sources[name].key} has the shape "
+                f"{list(source.shape(name))}, but {list(parameter.shape)} is expected."
             )
     if missing:
         raise CorruptFile(

@@ -124,8 +124,8 @@ class ClipText(nn.Module):
 
         Shapes: vectors (B, T, D) -> twice (B, T, D).
         """
-        positions = self.embeddings.position_embedding.weight[: vectors.shape[1]]
-        x = vectors + positions.to(vectors.dtype)
+        positions = torch.arange(vectors.shape[1], device=vectors.device)
+        x = vectors + self.embeddings.position_embedding(positions).to(vectors.dtype)
         count = len(self.encoder.layers)
         wanted = x
         for index, block in enumerate(self.encoder.layers):

@@ -3,7 +3,7 @@
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,6 +16,7 @@ from engine.api.errors import ModelError
 from engine.api.recipe import Recipe
 from engine.diffusion.checkpoint import PartSource, check_complete, part_source
 from engine.diffusion.network import LoadedDenoiser, sd_alphas_cumprod
+from engine.diffusion.patches import Change, PatchTarget, WeightOf, plan_patches
 from engine.diffusion.precision import Precision, compute_dtype
 from engine.diffusion.text import LoadedText, TextTower
 from engine.diffusion.vae import LoadedVae
@@ -24,7 +25,6 @@ CPU = torch.device("cpu")
 LARGE_BYTES = 200_000_000  # from here on a load is announced
 
 Loaded = Any  # LoadedDenoiser | LoadedText | LoadedVae | LoadedControl, as the recipe's part says
-PatchedWeight = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,11 +52,17 @@ class BaseWeights:
         found = self.source.sources[name]
         return found.read(self.source.file.tensor(found.key))
 
-    def shared(self, name: str, device: torch.device, dtype: torch.dtype) -> nn.Parameter:
+    def stored_dtype(self, name: str) -> torch.dtype:
+        """The type in which the file holds a weight."""
+        return self.source.file.infos[self.source.sources[name].key].dtype
+
+    def shared(self, name: str, device: torch.device, dtype: torch.dtype | None) -> nn.Parameter:
         """A weight for a network; the same tensor for all that use it at the same time."""
         parameter = self._shared.get(name)
         if parameter is None:
-            parameter = nn.Parameter(self.raw(name).to(device, dtype), requires_grad=False)
+            parameter = nn.Parameter(
+                self.raw(name).to(device, dtype or self.stored_dtype(name)), requires_grad=False
+            )
             self._shared[name] = parameter
         return parameter
 
@@ -147,12 +153,18 @@ class ModelPool:
         module = base.source.build().requires_grad_(False).eval()
         check_complete(base.source, module)
         dtype = compute_dtype(recipe.part, self.device, self.precision)
-        size, mapped = _sizes(base, module, self.device, dtype, keeps_type=recipe.part == "text")
+        target = PatchTarget(part=recipe.part, source=base.source, weights_of=self._weights_of)
+        weights = _Weights(
+            base=base,
+            changes=plan_patches(recipe.patches, target),
+            device=self.device,
+            dtype=None if recipe.part == "text" else dtype,
+        )
+        size, mapped = weights.sizes(module)
         if self.announce and size + mapped > LARGE_BYTES:
-            self.announce(
-                f"Loading {_name(recipe)} ({recipe.part}, {(size + mapped) / 1e9:.1f} GB)"
-            )
-        _attach(module, base, self.device, None if recipe.part == "text" else dtype)
+            gigabytes = (size + mapped) / 1e9
+            self.announce(f"Loading {_name(recipe)} ({recipe.part}, {gigabytes:.1f} GB)")
+        weights.attach(module)
         return _Entry(
             recipe=recipe,
             base=base,
@@ -172,58 +184,77 @@ class ModelPool:
             base = self._bases[key] = BaseWeights(part_source(recipe))
         return base
 
-
-def _attach(
-    module: nn.Module, base: BaseWeights, device: torch.device, dtype: torch.dtype | None
-) -> None:
-    """Gives a module its weights: mapped ones at once, others when their layer first runs."""
-    for prefix, layer in module.named_modules():
-        own = [
-            (n, f"{prefix}.{n}" if prefix else n) for n, _ in layer.named_parameters(recurse=False)
-        ]
-        if not own:
-            continue
-        raws = {local: base.raw(name) for local, name in own}
-        if all(r.device == device and r.dtype == (dtype or r.dtype) for r in raws.values()):
-            for local, name in own:
-                setattr(layer, local, base.shared(name, device, raws[local].dtype))
-            continue
-        _attach_on_first_run(layer, own, base, device, dtype)
+    def _weights_of(self, recipe: Recipe) -> WeightOf:
+        """The weights of another recipe in fp32, for merges; its network is never built."""
+        base = self._base(recipe)
+        target = PatchTarget(part=recipe.part, source=base.source, weights_of=self._weights_of)
+        weights = _Weights(
+            base=base,
+            changes=plan_patches(recipe.patches, target),
+            device=self.device,
+            dtype=torch.float32,
+        )
+        return lambda name: weights.changed(name) if name in base.source.sources else None
 
 
-def _attach_on_first_run(
-    layer: nn.Module,
-    own: list[tuple[str, str]],
-    base: BaseWeights,
-    device: torch.device,
-    dtype: torch.dtype | None,
-) -> None:
-    def attach(layer: nn.Module, _: Any) -> None:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Weights:
+    """The weights of one recipe; with `dtype` None they stay as the file holds them."""
+
+    base: BaseWeights
+    changes: Mapping[str, Sequence[Change]]
+    device: torch.device
+    dtype: torch.dtype | None
+
+    def attach(self, module: nn.Module) -> None:
+        """Gives a module its weights: mapped ones at once, others when their layer first runs."""
+        for prefix, layer in module.named_modules():
+            own = [
+                (local, f"{prefix}.{local}")
+                for local, _ in layer.named_parameters(prefix="", recurse=False)
+            ]
+            if any(name in self.changes or not self._is_mapped(name) for _, name in own):
+                self._attach_on_first_run(layer, own)
+            else:
+                self._attach_now(layer, own)
+
+    def changed(self, name: str) -> Tensor:
+        """A weight in fp32 with the patches applied."""
+        weight = self.base.raw(name).to(self.device, torch.float32)
+        for change in self.changes.get(name, ()):
+            weight = change(weight)
+        return weight
+
+    def sizes(self, module: nn.Module) -> tuple[int, int]:
+        """Bytes of memory and bytes of mapped file that the weights will take."""
+        size = mapped = 0
+        for name, parameter in module.state_dict().items():
+            count = parameter.numel() * (self.dtype or self.base.stored_dtype(name)).itemsize
+            if name not in self.changes and self._is_mapped(name):
+                mapped += count
+            else:
+                size += count
+        return size, mapped
+
+    def _is_mapped(self, name: str) -> bool:
+        return self.device.type == "cpu" and self.dtype in (None, self.base.stored_dtype(name))
+
+    def _attach_now(self, layer: nn.Module, own: list[tuple[str, str]]) -> None:
         for local, name in own:
-            setattr(layer, local, base.shared(name, device, dtype or base.raw(name).dtype))
-        handle.remove()
+            setattr(layer, local, self._parameter(name))
 
-    handle = layer.register_forward_pre_hook(attach)
+    def _attach_on_first_run(self, layer: nn.Module, own: list[tuple[str, str]]) -> None:
+        def attach(layer: nn.Module, _: Any) -> None:
+            self._attach_now(layer, own)
+            handle.remove()
 
+        handle = layer.register_forward_pre_hook(attach)
 
-def _sizes(
-    base: BaseWeights,
-    module: nn.Module,
-    device: torch.device,
-    dtype: torch.dtype,
-    *,
-    keeps_type: bool,
-) -> tuple[int, int]:
-    """Bytes of memory and bytes of mapped file that a module's weights take."""
-    size = mapped = 0
-    for name, parameter in module.state_dict().items():
-        info = base.source.file.infos[base.source.sources[name].key]
-        wanted = info.dtype if keeps_type else dtype
-        if device.type == "cpu" and info.dtype == wanted:
-            mapped += parameter.numel() * wanted.itemsize
-        else:
-            size += parameter.numel() * wanted.itemsize
-    return size, mapped
+    def _parameter(self, name: str) -> nn.Parameter:
+        if name not in self.changes:
+            return self.base.shared(name, self.device, self.dtype)
+        weight = self.changed(name).to(self.dtype or self.base.stored_dtype(name))
+        return nn.Parameter(weight, requires_grad=False)
 
 
 def default_budget(device: torch.device) -> int:

@@ -67,18 +67,19 @@ def run_tiled(
 
     Shapes: image (B, C, H, W) -> (B, C', H scale, W scale).
     """
-    height, width = (int(n * scale) for n in image.shape[2:])
+    rows_in, columns_in = image.shape[2:]
+    height, width = int(rows_in * scale), int(columns_in * scale)
     outputs: list[Tensor] = []
     for item in image.split(1):
         total = weight = None
-        for tile in tiles(*image.shape[2:], tile_height, tile_width, overlap):
+        for tile in tiles(rows_in, columns_in, tile_height, tile_width, overlap):
             out = function(
                 item[:, :, tile.top : tile.top + tile.height, tile.left : tile.left + tile.width]
             )
             if total is None or weight is None:
                 total = out.new_zeros(1, out.shape[1], height, width)
                 weight = out.new_zeros(height, width)
-            mask = feather(*out.shape[2:], round(overlap * scale)).to(out)
+            mask = feather(out.shape[2], out.shape[3], round(overlap * scale)).to(out)
             rows = slice(round(tile.top * scale), round(tile.top * scale) + out.shape[2])
             columns = slice(round(tile.left * scale), round(tile.left * scale) + out.shape[3])
             total[:, :, rows, columns] += out * mask

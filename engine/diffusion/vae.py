@@ -162,7 +162,8 @@ def _encode_pixels(vae: LoadedVae, pixels: Tensor) -> Tensor:
 def _decode_latent(vae: LoadedVae, latent: Tensor) -> Tensor:
     """Shapes: (B, 4, h, w) -> (B, 3, H, W) -1..1."""
     with torch.no_grad():
-        out: Any = vae.model.decode(latent.to(vae.device, vae.dtype), return_dict=False)
+        model: Any = vae.model
+        out = model.decode(latent.to(vae.device, vae.dtype), return_dict=False)
     return out[0].float().cpu()
 
 
@@ -172,14 +173,15 @@ def build_vae(layout: VaeLayout) -> "AutoencoderKL":
     from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 
     levels = len(layout.mult)
+    config: dict[str, Any] = {
+        "in_channels": 3,
+        "out_channels": 3,
+        "down_block_types": ("DownEncoderBlock2D",) * levels,
+        "up_block_types": ("UpDecoderBlock2D",) * levels,
+        "block_out_channels": tuple(layout.width * m for m in layout.mult),
+        "layers_per_block": layout.blocks,
+        "latent_channels": layout.latent_channels,
+        "norm_num_groups": layout.groups,
+    }
     with torch.device("meta"):
-        return AutoencoderKL(
-            in_channels=3,
-            out_channels=3,
-            down_block_types=("DownEncoderBlock2D",) * levels,
-            up_block_types=("UpDecoderBlock2D",) * levels,
-            block_out_channels=tuple(layout.width * m for m in layout.mult),
-            layers_per_block=layout.blocks,
-            latent_channels=layout.latent_channels,
-            norm_num_groups=layout.groups,
-        )
+        return AutoencoderKL(**config)

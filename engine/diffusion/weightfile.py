@@ -86,8 +86,7 @@ class WeightFile:
     @cached_property
     def _bytes(self) -> Tensor:
         size = self.path.stat().st_size
-        storage = torch.UntypedStorage.from_file(str(self.path), shared=False, nbytes=size)
-        return torch.tensor([], dtype=torch.uint8).set_(storage, 0, (size,), (1,))
+        return torch.from_file(str(self.path), shared=False, size=size, dtype=torch.uint8)
 
 
 def open_weights(path: Path) -> WeightFile:
