@@ -9,13 +9,16 @@ from aiohttp import web
 from engine.api.errors import (
     EngineError,
     GraphInvalid,
-    LaunchError,
     MissingModel,
     OutOfMemory,
     StorageError,
     UnsafePath,
 )
 from engine.graph.wire_errors import invalid_to_wire
+from engine.run.catalogue_store import NotReady
+from engine.run.job import Conflict
+from engine.run.queue import UnknownJob
+from engine.run.supervisor import WorkerUnavailable
 from engine.server import (
     asset_routes,
     info_routes,
@@ -47,7 +50,10 @@ _STATUS: dict[type[EngineError], int] = {
     MissingModel: 404,
     StorageError: 507,
     OutOfMemory: 503,
-    LaunchError: 503,
+    NotReady: 503,
+    WorkerUnavailable: 503,
+    Conflict: 409,
+    UnknownJob: 404,
 }
 
 

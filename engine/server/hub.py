@@ -124,8 +124,7 @@ class Hub:
             case CatalogueChanged():
                 self._send([Message(type="weft_catalogue", data={})], posted, self._connections)
             case JobQueued():
-                data = {"prompt_id": event.job_id, "number": event.number}
-                self._send_own([Message(type="weft_queued", data=data)], posted)
+                pass  # the status that follows says so
             case _:
                 self._send_own(self._job_messages(event, posted.client_id), posted)
         if not posted.is_transient:
