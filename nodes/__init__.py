@@ -2,10 +2,13 @@
 
 from nodes import (
     conditioning,
+    custom_sampling,
     image_files,
     latent,
     loaders,
+    model_sampling,
     sampling,
+    sigmas,
     vae,
 )
 
@@ -14,6 +17,9 @@ BUILTIN = (
     conditioning,
     latent,
     sampling,
+    custom_sampling,
+    sigmas,
+    model_sampling,
     vae,
     image_files,
 )

@@ -1,7 +1,7 @@
 """Guidance: how the predictions of several prompts become one. Knows no sampler."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -30,7 +30,11 @@ class Guidance:
     @property
     def is_plain(self) -> bool:
         """Whether the first group alone decides (no negative prompt is evaluated)."""
-        return len(self.groups) == 1 or (self.middle_cfg is None and math.isclose(self.cfg, 1.0))
+        if len(self.groups) == 1:
+            return True
+        if self.middle_cfg is not None or self.model.option("disable_cfg1_optimization"):
+            return False
+        return math.isclose(self.cfg, 1.0)
 
 
 def classifier_free(cond: Tensor, uncond: Tensor, scale: float) -> Tensor:
@@ -68,6 +72,16 @@ def rescaled(
     spread, wanted = _spread(v), _spread(v_cond)
     v = share * (v * (wanted / spread)) + (1.0 - share) * v
     return x - (x / (s**2 + 1.0) - v * s / root)
+
+
+def rescale_hook(share: float) -> Callable[[Mapping[str, Any]], Tensor]:
+    """`rescaled` as a `sampler_cfg_function`."""
+
+    def combine(values: Mapping[str, Any]) -> Tensor:
+        x, sigma, scale = values["input"], values["sigma"], values["cond_scale"]
+        return rescaled(x, sigma, values["cond"], values["uncond"], scale, share)
+
+    return combine
 
 
 def _to_v(x: Tensor, difference: Tensor, s: Tensor, root: Tensor) -> Tensor:

@@ -62,8 +62,8 @@ class NoiseSource:
     def __init__(self, like: Tensor, seed: int) -> None:
         self._like = like
         self._seed = seed
-        # One more than the initial noise, so that the two never repeat each other.
-        self._generator = torch.Generator().manual_seed((seed + 1) % SEED_LIMIT)
+        # The same seed as the initial noise, as in the reference engine on a CPU.
+        self._generator = torch.Generator().manual_seed(seed % SEED_LIMIT)
 
     def normal(self) -> Tensor:
         """The next independent standard normal noise in the latent's shape."""

@@ -110,6 +110,20 @@ def flipped(sigmas: Tensor) -> Tensor:
     return turned
 
 
+def with_first(sigmas: Tensor, sigma: float) -> Tensor:
+    """The schedule with another first level."""
+    changed = sigmas.clone()
+    changed[:1] = sigma
+    return changed
+
+
+def sigma_at(model: Parameterization, percent: float, *, is_actual: bool) -> float:
+    """The sigma at a share of the process; `is_actual` keeps the ends within the model's range."""
+    if is_actual and percent in (0.0, 1.0):
+        return model.sigma_min if percent else model.sigma_max
+    return model.times.sigma_at(percent)
+
+
 # Schedules of a model -----------------------------------------------------------------------------
 
 

@@ -1,0 +1,217 @@
+"""Samplers that reuse the slopes of earlier steps: linear multistep, PNDM, DEIS, RES."""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from engine.diffusion.noise import NoiseSource
+from engine.diffusion.samplers.base import Denoise, StepCallback, ancestral_step, slope, steps
+
+
+def adams_weights(nodes: Sequence[float], start: float, end: float) -> list[float]:
+    """Integrals over [start, end] of the Lagrange polynomials of the nodes.
+
+    Source: Hairer, Nørsett, Wanner, "Solving Ordinary Differential Equations I", III.1.
+    """
+    weights = []
+    for j, node in enumerate(nodes):
+        polynomial = [1.0]  # coefficients, rising powers of (t - start)
+        for k, other in enumerate(nodes):
+            if k != j:
+                root, scale = other - start, node - other
+                polynomial = [
+                    (low - high * root) / scale
+                    for low, high in zip([0.0, *polynomial], [*polynomial, 0.0])
+                ]
+        length = end - start
+        weights.append(sum(c * length ** (p + 1) / (p + 1) for p, c in enumerate(polynomial)))
+    return weights
+
+
+def sample_lms(
+    denoise: Denoise,
+    x: Tensor,
+    sigmas: Tensor,
+    *,
+    noise: NoiseSource,
+    on_step: StepCallback,
+    order: int = 4,
+) -> Tensor:
+    """Adams-Bashforth steps on the schedule's own spacing.
+
+    Source: k-diffusion (MIT), `sample_lms`; Liu et al. 2022 (PNDM, arXiv 2202.09778).
+    """
+    levels: list[float] = sigmas.tolist()
+    slopes: list[Tensor] = []
+    for i, sigma, following in steps(sigmas):
+        denoised = denoise(x, sigma)
+        slopes = [slope(x, sigma, denoised), *slopes[: order - 1]]
+        if following == 0:
+            x = denoised
+        else:
+            nodes = [levels[i - k] for k in range(len(slopes))]
+            weights = adams_weights(nodes, levels[i], levels[i + 1])
+            x = x + sum(w * d for w, d in zip(weights, slopes))
+        on_step(i, x, denoised)
+    return x
+
+
+_EQUAL_STEPS = {
+    1: (1.0,),
+    2: (3 / 2, -1 / 2),
+    3: (23 / 12, -16 / 12, 5 / 12),
+    4: (55 / 24, -59 / 24, 37 / 24, -9 / 24),
+}
+
+
+def sample_ipndm(
+    denoise: Denoise, x: Tensor, sigmas: Tensor, *, noise: NoiseSource, on_step: StepCallback
+) -> Tensor:
+    """Adams-Bashforth steps with the weights of equal spacing.
+
+    Source: Zhang and Chen 2023 (DEIS, arXiv 2204.13902), improved PNDM.
+    """
+    slopes: list[Tensor] = []
+    for i, sigma, following in steps(sigmas):
+        denoised = denoise(x, sigma)
+        slopes = [slope(x, sigma, denoised), *slopes[:3]]
+        if following == 0:
+            x = denoised
+        else:
+            weights = _EQUAL_STEPS[len(slopes)]
+            x = x + (following - sigma) * sum(w * d for w, d in zip(weights, slopes))
+        on_step(i, x, denoised)
+    return x
+
+
+def sample_deis(
+    denoise: Denoise, x: Tensor, sigmas: Tensor, *, noise: NoiseSource, on_step: StepCallback
+) -> Tensor:
+    """Steps that integrate the network's polynomial exactly in the VP process's time.
+
+    Source: Zhang and Chen 2023 (DEIS, arXiv 2204.13902), tAB-DEIS of order 3.
+    """
+    weights = deis_weights(sigmas, 3)
+    slopes: list[Tensor] = []
+    for i, sigma, following in steps(sigmas):
+        denoised = denoise(x, sigma)
+        slopes = [slope(x, sigma, denoised), *slopes[:2]]
+        if following == 0:
+            x = denoised
+        elif i == 0:
+            x = x + (following - sigma) * slopes[0]
+        else:
+            x = x + sum(w * d for w, d in zip(weights[i], slopes))
+        on_step(i, x, denoised)
+    return x
+
+
+def deis_weights(sigmas: Tensor, order: int, points: int = 10000) -> list[list[Tensor]]:
+    """The weights of the slopes in each step, by summation over the step."""
+    times, beta_0, beta_1 = _vp_times(sigmas)
+    found: list[list[Tensor]] = []
+    for i in range(len(times) - 1):
+        used = min(i + 1, order)
+        tau = torch.linspace(float(times[i]), float(times[i + 1]), points)
+        width = (times[i + 1] - times[i]) / points
+        alpha = torch.exp(-0.5 * tau**2 * (beta_1 - beta_0) - tau * beta_0)
+        log_slope = -tau * (beta_1 - beta_0) - beta_0
+        integrand = -0.5 * log_slope / torch.sqrt(alpha * (1 - alpha))
+        nodes = [times[i - k] for k in range(used)]
+        row = []
+        for j in range(used):
+            polynomial = torch.ones_like(tau)
+            for k in range(used):
+                if k != j:
+                    polynomial = polynomial * (tau - nodes[k]) / (nodes[j] - nodes[k])
+            row.append(torch.sum(integrand * polynomial) * width)
+        found.append(row)
+    return found
+
+
+def _vp_times(sigmas: Tensor) -> tuple[Tensor, float, float]:
+    """Times of a linear VP process that has sigma 0.002 at time 0.001 and 80 at 1."""
+    low, high, first = 0.002, 80.0, 1e-3
+    growth = 2 * (math.log(low**2 + 1) / first - math.log(high**2 + 1)) / (first - 1)
+    start = math.log(high**2 + 1) - 0.5 * growth
+    times = ((start**2 + 2 * growth * (sigmas.cpu() ** 2 + 1).log()).sqrt() - start) / growth
+    return times, start, growth + start
+
+
+def sample_res_multistep(
+    denoise: Denoise, x: Tensor, sigmas: Tensor, *, noise: NoiseSource, on_step: StepCallback
+) -> Tensor:
+    """Exponential multistep of order two.
+
+    Source: Zhang et al. 2023 (RES, arXiv 2308.02157), table 2.
+    """
+    return _res_multistep(denoise, x, sigmas, noise, on_step, eta=0.0, is_cfg_pp=False)
+
+
+def sample_res_multistep_ancestral(
+    denoise: Denoise, x: Tensor, sigmas: Tensor, *, noise: NoiseSource, on_step: StepCallback
+) -> Tensor:
+    """The same with ancestral noise. Source: Zhang et al. 2023 (RES, arXiv 2308.02157)."""
+    return _res_multistep(denoise, x, sigmas, noise, on_step, eta=1.0, is_cfg_pp=False)
+
+
+def sample_res_multistep_cfg_pp(
+    denoise: Denoise, x: Tensor, sigmas: Tensor, *, noise: NoiseSource, on_step: StepCallback
+) -> Tensor:
+    """The same with CFG++. Source: arXiv 2308.02157 and arXiv 2406.08070."""
+    return _res_multistep(denoise, x, sigmas, noise, on_step, eta=0.0, is_cfg_pp=True)
+
+
+def sample_res_multistep_ancestral_cfg_pp(
+    denoise: Denoise, x: Tensor, sigmas: Tensor, *, noise: NoiseSource, on_step: StepCallback
+) -> Tensor:
+    """The same with ancestral noise and CFG++. Source: arXiv 2308.02157 and arXiv 2406.08070."""
+    return _res_multistep(denoise, x, sigmas, noise, on_step, eta=1.0, is_cfg_pp=True)
+
+
+def _res_multistep(
+    denoise: Denoise,
+    x: Tensor,
+    sigmas: Tensor,
+    noise: NoiseSource,
+    on_step: StepCallback,
+    *,
+    eta: float,
+    is_cfg_pp: bool,
+) -> Tensor:
+    previous: Tensor | None = None
+    previous_down = sigmas[0]
+    for i, sigma, following in steps(sigmas):
+        if is_cfg_pp:
+            denoised, kept = denoise.with_uncond(x, sigma)
+        else:
+            denoised = kept = denoise(x, sigma)
+        down, up = ancestral_step(sigma, following, eta)
+        if down == 0 or previous is None:
+            direction = slope(x, sigma, kept)
+            x = denoised + direction * down if is_cfg_pp else x + direction * (down - sigma)
+        else:
+            t, t_old, t_next = -sigma.log(), -previous_down.log(), -down.log()
+            h = t_next - t
+            c2 = (-sigmas[i - 1].log() - t_old) / h
+            first, second = _phi1(-h), _phi2(-h)
+            b1 = torch.nan_to_num(first - second / c2, nan=0.0)
+            b2 = torch.nan_to_num(second / c2, nan=0.0)
+            if is_cfg_pp:
+                x = x + (denoised - kept)
+            x = (-h).exp() * x + h * (b1 * kept + b2 * previous)
+        if following > 0 and eta > 0:
+            x = x + noise.normal() * up
+        previous, previous_down = kept, down
+        on_step(i, x, denoised)
+    return x
+
+
+def _phi1(t: Tensor) -> Tensor:
+    return torch.expm1(t) / t
+
+
+def _phi2(t: Tensor) -> Tensor:
+    return (_phi1(t) - 1.0) / t

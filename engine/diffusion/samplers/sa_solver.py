@@ -1,0 +1,112 @@
+"""SA-Solver: stochastic Adams steps with predictor and corrector."""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from engine.diffusion.noise import NoiseSource
+from engine.diffusion.samplers.base import Denoise, StepCallback, usable_log_snr
+
+TauFunction = Callable[[Tensor], float]
+
+
+def sample_sa_solver(
+    denoise: Denoise,
+    x: Tensor,
+    sigmas: Tensor,
+    *,
+    noise: NoiseSource,
+    on_step: StepCallback,
+    eta: float = 1.0,
+    sde_start_percent: float = 0.2,
+    sde_end_percent: float = 0.8,
+    s_noise: float = 1.0,
+    predictor_order: int = 3,
+    corrector_order: int = 4,
+    use_pece: bool = False,
+) -> Tensor:
+    """Stochastic Adams steps; noise (`eta`) only in a part of the process.
+
+    Source: Xue et al. 2023 (SA-Solver, arXiv 2309.05019), algorithm 1.
+    """
+    if len(sigmas) <= 1:
+        return x
+    model = denoise.model
+    sigmas = usable_log_snr(model, sigmas)
+    lambdas = model.half_log_snr(sigmas)
+    first, last = model.times.sigma_at(sde_start_percent), model.times.sigma_at(sde_end_percent)
+    known: list[Tensor] = []
+    most = max(predictor_order, corrector_order)
+    ends_at_zero = bool(sigmas[-1] == 0)
+    predicted, h, tau, added = x, lambdas.new_zeros(()), 0.0, torch.zeros_like(x)
+    for i in range(len(sigmas) - 1):
+        sigma, following = sigmas[i], sigmas[i + 1]
+        denoised = denoise(predicted, sigma)
+        on_step(i, predicted, denoised)
+        known = [*known, denoised][-most:]
+        use_p, use_c = min(predictor_order, len(known)), min(corrector_order, len(known))
+        if i == 0 or (following == 0 and not use_pece):
+            use_c = 0
+        if ends_at_zero:
+            use_p, use_c = min(use_p, len(sigmas) - 2 - i), min(use_c, len(sigmas) - 1 - i)
+        if use_c == 0:
+            x = predicted
+        else:
+            nodes = lambdas[i - use_c + 1 : i + 1]
+            weights = adams_weights(sigma, nodes, lambdas[i - 1], lambdas[i], tau)
+            x = sigma / sigmas[i - 1] * (-(tau**2) * h).exp() * x + _mixed(known, weights)
+            x = x + added
+            if use_pece:
+                known[-1] = denoised = denoise(x, sigma)
+        if following == 0:
+            predicted = denoised
+        else:
+            tau = eta if first >= float(following) >= last else 0.0
+            nodes = lambdas[i - use_p + 1 : i + 1]
+            weights = adams_weights(following, nodes, lambdas[i], lambdas[i + 1], tau)
+            h = lambdas[i + 1] - lambdas[i]
+            predicted = following / sigma * (-(tau**2) * h).exp() * x + _mixed(known, weights)
+            added = torch.zeros_like(x)
+            if tau > 0 and s_noise > 0:
+                spread = (-2 * tau**2 * h).expm1().neg().sqrt()
+                added = noise.normal() * following * spread * s_noise
+                predicted = predicted + added
+    return predicted
+
+
+def sample_sa_solver_pece(
+    denoise: Denoise, x: Tensor, sigmas: Tensor, *, noise: NoiseSource, on_step: StepCallback
+) -> Tensor:
+    """The same, evaluated again after each correction. Source: arXiv 2309.05019, algorithm 1."""
+    return sample_sa_solver(denoise, x, sigmas, noise=noise, on_step=on_step, use_pece=True)
+
+
+def _mixed(known: Sequence[Tensor], weights: Tensor) -> Tensor:
+    """The newest predictions, weighted."""
+    stacked = torch.stack(list(known[-len(weights) :]), dim=1)
+    return torch.tensordot(stacked, weights.to(stacked), dims=([1], [0]))
+
+
+def adams_weights(sigma: Tensor, nodes: Tensor, start: Tensor, end: Tensor, tau: float) -> Tensor:
+    """How much each known prediction counts in a step of log SNR from `start` to `end`.
+
+    The integral of (1 + tau²) e^{(1 + tau²)(lambda - end)} times the Lagrange polynomials of the
+    nodes, times alpha at the end; in double precision, since the system is badly conditioned.
+    """
+    speed = 1 + tau**2
+    offset = nodes.double() - end.double()
+    width = float(end.double() - start.double())
+    moments = _moments(speed, width, len(nodes))
+    matrix = torch.stack([offset**p for p in range(len(nodes))])
+    alpha = sigma.double() * end.double().exp()
+    return alpha * torch.linalg.solve(matrix, moments.to(matrix))
+
+
+def _moments(speed: float, width: float, count: int) -> Tensor:
+    """Integrals of speed · e^{speed u} u^p over u in [-width, 0], for p = 0 … count - 1."""
+    decay = torch.tensor(-speed * width, dtype=torch.float64)
+    found = [-torch.expm1(decay)]
+    for p in range(1, count):
+        found.append(-((-width) ** p) * decay.exp() - p / speed * found[-1])
+    return torch.stack(found)
