@@ -14,7 +14,6 @@ from aiohttp import web
 from engine.server.bodies import BadRequest, Json, NotFound, flag_field, read_object, text_field
 from engine.server.prompt_routes import answer
 from engine.server.routes import HUB, SERVICES, Query, Route
-from engine.server.services import contents_of
 from engine.server.ws import features
 
 _MAX_HEADER_BYTES = 100 * 1024 * 1024
@@ -24,15 +23,13 @@ _LISTED = ("input", "output", "temp")
 async def object_info(request: web.Request) -> web.Response:
     """All node types."""
     services = request.app[SERVICES]
-    catalogue = (await contents_of(services)).catalogue
-    return answer(catalogue.to_object_info(services.folders.list_files))
+    return answer(services.worker.catalogue.to_object_info(services.folders.list_files))
 
 
 async def object_info_of(request: web.Request) -> web.Response:
     """One node type; `{}` if unknown."""
     services, name = request.app[SERVICES], request.match_info["name"]
-    catalogue = (await contents_of(services)).catalogue
-    return answer(catalogue.object_info_of(name, services.folders.list_files))
+    return answer(services.worker.catalogue.object_info_of(name, services.folders.list_files))
 
 
 # Models -------------------------------------------------------------------------------------------
@@ -113,7 +110,6 @@ async def system_stats(request: web.Request) -> web.Response:
     """The machine, the versions and the devices."""
     memory = psutil.virtual_memory()
     services = request.app[SERVICES]
-    devices = (await contents_of(services)).devices
     return answer(
         {
             "system": {
@@ -128,7 +124,8 @@ async def system_stats(request: web.Request) -> web.Response:
                 "argv": ["main.py", *services.config.argv],
                 "machine": platform.machine(),
             },
-            "devices": [{**_cpu(memory), **device} for device in devices] or [_cpu(memory)],
+            "devices": [{**_cpu(memory), **device} for device in services.devices]
+            or [_cpu(memory)],
         }
     )
 
@@ -164,7 +161,7 @@ async def health(_request: web.Request) -> web.Response:
 
 async def ready(request: web.Request) -> web.Response:
     """Whether jobs would run now."""
-    phase = request.app[SERVICES].supervisor.phase
+    phase = request.app[SERVICES].worker.phase
     return answer({"ready": phase == "ready", "worker": phase}, 200 if phase == "ready" else 503)
 
 
@@ -184,7 +181,7 @@ async def metrics(request: web.Request) -> web.Response:
         f"weft_websocket_messages_total {hub.sent}",
         "# HELP weft_worker_ready Whether the worker takes jobs.",
         "# TYPE weft_worker_ready gauge",
-        f"weft_worker_ready {int(services.supervisor.phase == 'ready')}",
+        f"weft_worker_ready {int(services.worker.phase == 'ready')}",
         "# HELP process_resident_memory_bytes Memory of the server process.",
         "# TYPE process_resident_memory_bytes gauge",
         f"process_resident_memory_bytes {psutil.Process().memory_info().rss}",
@@ -194,7 +191,7 @@ async def metrics(request: web.Request) -> web.Response:
 
 async def packs(request: web.Request) -> web.Response:
     """The node packs and how each fares; allowing one is left to the command line."""
-    return answer({"packs": list((await contents_of(request.app[SERVICES])).packs)})
+    return answer({"packs": list(request.app[SERVICES].packs)})
 
 
 # Log ----------------------------------------------------------------------------------------------

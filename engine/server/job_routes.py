@@ -89,7 +89,7 @@ async def _cancel(request: web.Request, job_id: str) -> bool:
     services = request.app[SERVICES]
     if await services.queue.cancel([job_id]):
         return True
-    return await services.supervisor.interrupt(job_id)
+    return await services.worker.interrupt(job_id)
 
 
 _SUMMARY: dict[str, Any] = {

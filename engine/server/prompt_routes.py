@@ -27,7 +27,7 @@ from engine.server.bodies import (
 )
 from engine.server.history import history_entry, queue_item
 from engine.server.routes import SERVICES, Query, Route
-from engine.server.services import Services, contents_of
+from engine.server.services import Services
 from engine.server.wire import to_text
 
 _ID = re.compile(r"[\x21-\x7e]{1,200}")
@@ -64,7 +64,7 @@ async def submit(request: web.Request) -> web.Response:
 
 async def _validate(services: Services, body: Json) -> Validation:
     """Raises: GraphInvalid, BadRequest."""
-    catalogue = (await contents_of(services)).catalogue
+    catalogue = services.worker.catalogue
     prompt: object = body.get("prompt")
     if prompt is None and body.get("workflow") is not None:
         prompt = to_prompt(body["workflow"], catalogue)
@@ -77,7 +77,7 @@ async def _validate(services: Services, body: Json) -> Validation:
         texts_field(body, "partial_execution_targets"),
     )
     if nodes_with_own_check(validation, catalogue):
-        validation = await services.supervisor.validate(validation)
+        validation = await services.worker.validate(validation)
     return validation
 
 
@@ -170,14 +170,14 @@ async def change_queue(request: web.Request) -> web.Response:
 async def interrupt(request: web.Request) -> web.Response:
     """Stop the running job, or only that of `prompt_id`."""
     body = await read_object(request)
-    await request.app[SERVICES].supervisor.interrupt(text_field(body, "prompt_id"))
+    await request.app[SERVICES].worker.interrupt(text_field(body, "prompt_id"))
     return web.Response()
 
 
 async def free(request: web.Request) -> web.Response:
     """Give memory back."""
     body = await read_object(request)
-    await request.app[SERVICES].supervisor.free(
+    await request.app[SERVICES].worker.free(
         unload_models=flag_field(body, "unload_models"),
         free_memory=flag_field(body, "free_memory"),
     )

@@ -1,16 +1,14 @@
 """What the server asks of the rest of the engine; `engine.bootstrap` builds it."""
 
-import asyncio
-from typing import Protocol
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
 
 from engine.config import Config
+from engine.graph.catalogue import Catalogue
 from engine.graph.validate import Validation
 from engine.run.bus import Bus, WorkerPhase
-from engine.run.catalogue_store import CatalogueStore, Contents
 from engine.run.folders import Folders
 from engine.run.queue import JobQueue
-
-FIRST_WORKER_S = 120.0
 
 
 class Worker(Protocol):
@@ -18,6 +16,11 @@ class Worker(Protocol):
 
     @property
     def phase(self) -> WorkerPhase: ...
+
+    @property
+    def catalogue(self) -> Catalogue:
+        """Raises: NotReady."""
+        ...
 
     async def interrupt(self, job_id: str | None = None) -> bool: ...
 
@@ -38,22 +41,12 @@ class Services(Protocol):
     @property
     def bus(self) -> Bus: ...
     @property
-    def catalogue(self) -> CatalogueStore: ...
+    def worker(self) -> Worker: ...
     @property
-    def supervisor(self) -> Worker: ...
+    def devices(self) -> Sequence[Mapping[str, Any]]: ...
+    @property
+    def packs(self) -> Sequence[Mapping[str, Any]]: ...
 
     async def start(self) -> None: ...
 
     async def stop(self) -> None: ...
-
-
-async def contents_of(services: Services) -> Contents:
-    """The node types, packs and devices; at the very first start they come with the worker.
-
-    Raises: NotReady when the first worker takes too long.
-    """
-    try:
-        async with asyncio.timeout(FIRST_WORKER_S):
-            return await services.catalogue.wait()
-    except TimeoutError:
-        return services.catalogue.known

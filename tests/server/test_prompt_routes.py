@@ -208,4 +208,4 @@ async def test_the_jobs_form(site: Site):
 
 async def test_memory_can_be_given_back(site: Site):
     assert (await site.post("/free", {"unload_models": True, "free_memory": False}))[0] == 200
-    assert site.services.supervisor.freed == [(True, False)]
+    assert site.services.worker.freed == [(True, False)]

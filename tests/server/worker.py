@@ -25,9 +25,9 @@ from engine.api.events import (
 )
 from engine.api.spec import InputSpec, NodeSpec, OutputSpec
 from engine.config import Config
+from engine.graph.catalogue import Catalogue
 from engine.graph.validate import Validation
 from engine.run.bus import Bus, WorkerChanged, WorkerPhase
-from engine.run.catalogue_store import CatalogueStore
 from engine.run.folders import make_folders
 from engine.run.job import Lease, Outcome
 from engine.run.queue import JobQueue, now_ms
@@ -79,6 +79,7 @@ class MotionWorker:
         self.queue = queue
         self.bus = bus
         self.phase: WorkerPhase = "starting"
+        self.catalogue = Catalogue({spec.name: spec for spec in SPECS})
         self.release = asyncio.Event()
         self.freed: list[tuple[bool, bool]] = []
         self.previews = 0
@@ -214,18 +215,18 @@ class TestServices:
         self.folders = make_folders(base=config.base_dir, models=config.models_dir)
         self.bus = Bus()
         self.queue = JobQueue(config.state_dir / "jobs.sqlite", self.bus.publish)
-        self.catalogue = CatalogueStore(config.state_dir / "catalogue-tests.json")
-        self.catalogue.update({"specs": [spec.to_json() for spec in SPECS]})
-        self.supervisor = MotionWorker(self.queue, self.bus)
+        self.devices: Sequence[Mapping[str, Any]] = ()
+        self.packs: Sequence[Mapping[str, Any]] = ()
+        self.worker = MotionWorker(self.queue, self.bus)
         self.starts_worker = True
 
     async def start(self) -> None:
         await self.queue.start()
         if self.starts_worker:
-            self.supervisor.start()
+            self.worker.start()
 
     async def stop(self) -> None:
-        await self.supervisor.stop()
+        await self.worker.stop()
         await self.queue.stop()
 
 
