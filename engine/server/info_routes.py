@@ -109,7 +109,7 @@ def _newest_first(folder: Path) -> list[str]:
 async def system_stats(request: web.Request) -> web.Response:
     """The machine, the versions and the devices."""
     memory = psutil.virtual_memory()
-    services = request.app[SERVICES]
+    services, cpu = request.app[SERVICES], _cpu(memory)
     return answer(
         {
             "system": {

@@ -6,6 +6,7 @@ It leases real jobs and reports what a run of them reports; outputs show what th
 import asyncio
 import contextlib
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
