@@ -15,7 +15,8 @@ class Entry:
     """A node type with what validation, planning and keys ask of it, looked up once.
 
     `inputs` are those a prompt may give (hidden ones are left out). `deferred` inputs are not
-    followed until the node asks for them (lazy) or never (raw links).
+    followed until the node asks for them (lazy) or never (raw links). `knows_its_id` tells that
+    the node asks for its own id (UNIQUE_ID), which its result may then depend on.
     """
 
     spec: NodeSpec
@@ -24,6 +25,7 @@ class Entry:
     deferred: frozenset[str]
     file_folders: Mapping[str, str]
     float_inputs: frozenset[str]
+    knows_its_id: bool
 
 
 class Catalogue:
@@ -99,6 +101,7 @@ def _entry(spec: NodeSpec) -> Entry:
         ),
         file_folders={i.name: i.folder for i in inputs.values() if i.folder},
         float_inputs=frozenset(i.name for i in inputs.values() if i.type == "FLOAT"),
+        knows_its_id=any(i.kind == "hidden" and i.type == "UNIQUE_ID" for i in spec.inputs),
     )
 
 

@@ -2,16 +2,17 @@
 
 A key covers the node type and its version, constants, file inputs by digest, what the node says
 about changes (`is_changed`), the keys of its parents and the environment. Node ids are no part of
-it, so that the same work has the same key in every prompt.
+it (but for node types that ask for theirs), so that the same work has the same key in every prompt.
 """
 
 import hashlib
 import json
+import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from engine.api.errors import EngineError
-from engine.graph.catalogue import Catalogue, Entry
+from engine.graph.catalogue import Catalogue
 from engine.graph.prompt import Constant, Graph, Link, Node, shorten, shown
 from engine.graph.values import annotated
 
@@ -19,6 +20,7 @@ FileDigest = Callable[[str, str], str]
 IsChanged = Callable[[Node], object]
 
 _LONG = 200  # longer constants stand in the parts as their hash
+_EXACT = 1 << 53  # whole numbers that a float holds exactly
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,27 +74,29 @@ class Fingerprinter:
             if type(value) is Link:
                 lines.append(f"L {name!r} {parents[value.node_id].key}:{value.index}")
             elif isinstance(value, str) and name in entry.file_folders:
-                line = self._file_line(entry, name, value)
-                is_volatile = is_volatile or line is None
-                lines.append(line or f"F {name!r} none")
-            elif isinstance(value, int) and name in entry.float_inputs:
+                digest = self._digest_of(entry.file_folders[name], value)
+                is_volatile = is_volatile or digest is None
+                lines.append(f"F {name!r} {digest}")
+            elif type(value) is int and name in entry.float_inputs and abs(value) <= _EXACT:
                 lines.append(f"C {name!r} {float(value)!r}")
             else:
                 lines.append(f"C {name!r} {_constant(value)}")
         if spec.has_is_changed:
-            said = self._is_changed(node)
-            is_volatile = is_volatile or said != said
-            lines.append(f"I {_plain(said)}")
+            said = _plain(self._is_changed(node))
+            is_volatile = is_volatile or said is None
+            lines.append(f"I {said}")
+        if entry.knows_its_id:
+            lines.append(f"U {node.id!r}")
         if is_volatile:
             lines.append(f"V {self._job_id!r} {node.id!r}")
         parts = "\n".join(lines)
         key = hashlib.sha256(parts.encode()).hexdigest()
         return Key(key=key, parts=parts, is_volatile=is_volatile)
 
-    def _file_line(self, entry: Entry, name: str, value: str) -> str | None:
-        folder, file = annotated(entry.file_folders[name], value)
+    def _digest_of(self, folder: str, value: str) -> str | None:
+        folder, file = annotated(folder, value)
         try:
-            return f"F {name!r} {self._file_digest(folder, file)} {shorten(file)!r}"
+            return self._file_digest(folder, file)
         except EngineError:
             return None
 
@@ -132,8 +136,15 @@ def _constant(value: Constant) -> str:
     return text
 
 
-def _plain(value: object) -> str:
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), default=repr)
+def _plain(said: object) -> str | None:
+    """What `is_changed` said as text; None for NaN and for what no text can stand for."""
+    if isinstance(said, float) and math.isnan(said):
+        return None
+    try:
+        text = json.dumps(said, sort_keys=True, separators=(",", ":"), default=repr)
+    except (TypeError, ValueError, RecursionError):
+        return None
+    return text if len(text) <= _LONG else f"#{hashlib.sha256(text.encode()).hexdigest()}"
 
 
 # Why a node runs ----------------------------------------------------------------------------------
@@ -192,6 +203,8 @@ def _reason(
         return "the engine or the device changed"
     if kind == "I":
         return "the node reported a change"
+    if kind == "U":
+        return "the node's id changed"
     if kind == "V":
         return "it ran in every job before"
     if new is None:

@@ -5,6 +5,7 @@ nodes it waits for), ready (in the heap), running (handed out by `next_ready`) o
 handed out only when everything it waits for is done.
 """
 
+import hashlib
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from heapq import heappop, heappush
@@ -13,6 +14,8 @@ from engine.api.errors import GraphInvalid, Problem
 from engine.graph.catalogue import Catalogue
 from engine.graph.prompt import Graph, Input, Link, Node, parse_prompt, shorten
 from engine.graph.walk import walk
+
+_LONG_ID = 60
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,7 +112,7 @@ class Plan:
         Raises: GraphInvalid.
         """
         added = parse_prompt(prompt)
-        prefix = f"{node_id}."
+        prefix = self._prefix(node_id)
         ids = {i: i if i.startswith(prefix) else f"{prefix}{call}.{i}" for i in added.nodes}
         problems = self._problems_of(added, ids, node_id)
         if problems:
@@ -128,6 +131,13 @@ class Plan:
             self._parent[new_id] = node_id
             self._display[new_id] = self._shown_on(node, node_id)
         return Expansion(ids=ids)
+
+    def _prefix(self, node_id: str) -> str:
+        """The start of the ids of an expansion; deep ones (loops) are shortened by a digest."""
+        if len(node_id) <= _LONG_ID:
+            return f"{node_id}."
+        root = self.display_id(node_id)[:_LONG_ID]
+        return f"{root}.~{hashlib.sha256(node_id.encode()).hexdigest()[:16]}."
 
     def _shown_on(self, node: Node, expanded: str) -> str:
         """Where an expanded node is shown: the user's node, or another one that it names."""
@@ -164,18 +174,19 @@ class Plan:
             self._rank[node_id] = rank
             if node_id not in self._done:
                 node = self.graph.nodes[node_id]
-                skip = self._not_followed(node)
+                skip = self._deferred(node)
                 links = ((n, v) for n, v in node.inputs.items() if type(v) is Link)
                 self._await(node_id, {v.node_id: None for n, v in links if n not in skip})
 
     def _not_followed(self, node: Node) -> Collection[str]:
-        """The inputs that need not be there: lazy ones, and all when there is a result."""
+        """The inputs by which no further node joins: deferred ones, all where there is a result."""
         if node.id in self._known:
             return node.inputs
         if node.id not in self._done and self._has_result(node.id):
             self._done.add(node.id)
-        if node.id in self._done:
-            return node.inputs
+        return node.inputs if node.id in self._done else self._deferred(node)
+
+    def _deferred(self, node: Node) -> Collection[str]:
         entry = self._catalogue.entry(node.class_type)
         return entry.deferred if entry else ()
 

@@ -47,4 +47,6 @@ def members_of(type_name: str) -> tuple[str, ...]:
 
 def is_link_only(type_name: str) -> bool:
     """Whether an input of this type must be linked, because no constant can stand for it."""
-    return all(member in LINK_ONLY for member in members_of(type_name))
+    return type_name in LINK_ONLY or (
+        "," in type_name and all(member in LINK_ONLY for member in members_of(type_name))
+    )

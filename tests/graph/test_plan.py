@@ -1,0 +1,206 @@
+"""Plans: only what is needed, each node after those it waits for, also while the graph grows."""
+
+import pytest
+
+from engine.api.errors import GraphInvalid
+from engine.graph.plan import Plan
+from engine.graph.prompt import Link, parse_prompt
+from tests.graph.samples import CATALOGUE, chain, node
+
+
+def plan(prompt, outputs, has_result=None):
+    return Plan(parse_prompt(prompt), CATALOGUE, outputs, has_result=has_result)
+
+
+def run(a_plan):
+    """Run to the end, one node at a time; the order."""
+    order = []
+    while (node_id := a_plan.next_ready()) is not None:
+        order.append(node_id)
+        a_plan.mark_done(node_id)
+    return order
+
+
+DIAMOND = {
+    "show": node("Show", value=["sum", 0]),
+    "unused": node("Number", value=9),
+    "sum": node("Add", a=["left", 0], b=["right", 0]),
+    "right": node("Add", a=["top", 0]),
+    "left": node("Add", a=["top", 0], b=["top", 0]),
+    "top": node("Number", value=1),
+}
+
+
+def test_runs_what_is_needed_parents_first_depth_first():
+    one = plan(DIAMOND, ["show"])
+    assert len(one) == 5
+    assert run(one) == ["top", "left", "right", "sum", "show"]
+    assert one.is_finished
+    assert one.is_done("top")
+    assert not one.is_done("unused")
+
+
+def test_hands_out_all_that_can_run_side_by_side():
+    one = plan(DIAMOND, ["show"])
+    assert one.next_ready() == "top"
+    assert one.next_ready() is None
+    one.mark_done("top")
+    assert [one.next_ready(), one.next_ready(), one.next_ready()] == ["left", "right", None]
+    one.mark_done("right")
+    assert one.next_ready() is None
+    one.mark_done("left")
+    one.mark_done("left")
+    assert one.next_ready() == "sum"
+    assert not one.is_finished
+
+
+def test_finishes_one_output_before_the_next():
+    prompt = {
+        "a": node("Number", value=1),
+        "b": node("Number", value=2),
+        "show a": node("Show", value=["a", 0]),
+        "show b": node("Show", value=["b", 0]),
+    }
+    assert run(plan(prompt, ["show a", "show b"])) == ["a", "show a", "b", "show b"]
+
+
+def test_what_only_results_need_is_left_out():
+    asked = []
+
+    def has_result(node_id):
+        asked.append(node_id)
+        return node_id == "left"
+
+    one = plan(DIAMOND, ["show"], has_result)
+    assert run(one) == ["top", "right", "sum", "show"]
+    assert sorted(asked) == sorted(set(asked))
+    cached = plan(DIAMOND, ["show"], lambda i: True)
+    assert cached.is_finished
+    assert len(cached) == 0
+
+
+def test_a_chain_of_ten_thousand_in_linear_work():
+    one = plan(chain(10_000), ["show"])
+    assert run(one) == [*map(str, range(10_000)), "show"]
+
+
+LAZY = {
+    "show": node("Show", value=["pick", 0]),
+    "pick": node("Switch", on=["on", 0], yes=["yes", 0], no=["no", 0]),
+    "on": node("Number", value=1),
+    "yes": node("Add", a=["below", 0]),
+    "below": node("Number", value=1),
+    "no": node("Number", value=2),
+}
+
+
+def test_lazy_inputs_run_when_asked_for():
+    one = plan(LAZY, ["show"])
+    assert one.next_ready() == "on"
+    one.mark_done("on")
+    assert one.next_ready() == "pick"
+    one.require("pick", ["yes"])
+    assert [one.next_ready(), one.next_ready()] == ["below", None]
+    one.mark_done("below")
+    assert one.next_ready() == "yes"
+    one.mark_done("yes")
+    assert one.next_ready() == "pick"
+    one.require("pick", ["yes"])  # is there: handed out again at once
+    assert one.next_ready() == "pick"
+    one.mark_done("pick")
+    assert run(one) == ["show"]
+    assert not one.is_done("no")
+
+
+def test_lazy_inputs_without_a_check_are_followed_and_raw_links_are_not():
+    prompt = {"1": node("Number", value=1), "2": node("LazyWithoutCheck", value=["1", 0])}
+    assert run(plan(prompt, ["2"])) == ["1", "2"]
+    prompt["2"] = node("Raw", value=["1", 0])
+    assert run(plan(prompt, ["2"])) == ["2"]
+
+
+def test_expansion():
+    prompt = {
+        "show": node("Show", value=["10", 0]),
+        "10": node("Add", a=["n", 0]),
+        "n": node("Number", value=1),
+    }
+    one = plan(prompt, ["show"])
+    one.mark_done(one.next_ready())
+    assert one.next_ready() == "10"
+    inner = {"n": node("Number", value=2), "2": node("Add", a=["n", 0], b=["show", 0])}
+    inner["2"]["inputs"]["b"] = 5
+    added = one.expand("10", {**inner, "3": node("Add", a=["2", 0], b=["10", 0])}, call=1)
+    assert added.ids == {"n": "10.1.n", "2": "10.1.2", "3": "10.1.3"}
+    assert added.link(Link("2", 0)) == Link("10.1.2", 0)
+    assert added.link(Link("show", 0)) == Link("show", 0)
+    one.wait_for("10", ["10.1.2"])
+    assert one.next_ready() == "10.1.n"
+    assert one.display_id("10.1.n") == "10"
+    assert one.parent_id("10.1.n") == "10"
+    assert (one.display_id("10"), one.parent_id("10")) == ("10", None)
+    one.mark_done("10.1.n")
+    again = one.next_ready()
+    assert again == "10.1.2"
+    deeper = one.expand(again, {"10.1.2.0.x": node("Number", value=3)})
+    assert deeper.ids == {"10.1.2.0.x": "10.1.2.0.x"}
+    assert one.display_id("10.1.2.0.x") == "10"
+    one.wait_for(again, ["10.1.2.0.x"])
+    assert run(one) == ["10.1.2.0.x", "10.1.2", "10", "show"]
+    assert one.is_finished
+    assert "10.1.2" in one.graph.to_json()
+
+
+def test_an_expansion_may_show_its_nodes_elsewhere():
+    one = plan({"1": node("Number", value=1), "2": node("Show", value=["1", 0])}, ["2"])
+    one.next_ready()
+    inner = {**node("Number", value=1), "override_display_id": "2"}
+    one.expand("1", {"a": inner, "b": {**inner, "override_display_id": ["x"]}})
+    assert one.display_id("1.0.a") == "2"
+    assert one.display_id("1.0.b") == "1"
+
+
+def test_the_plan_leaves_the_graph_that_it_got_as_it_is():
+    graph = parse_prompt(DIAMOND)
+    one = Plan(graph, CATALOGUE, ["show"])
+    one.expand("top", {"x": node("Number", value=1)})
+    assert set(graph.nodes) == set(DIAMOND)
+
+
+@pytest.mark.parametrize(
+    ("inner", "code"),
+    [
+        ({"x": node("Nope")}, "missing_node_type"),
+        ({"x": node("Add", a=["gone", 0])}, "bad_linked_input"),
+        ({"x": None}, "invalid_prompt"),
+        ([], "invalid_prompt"),
+        ({"top.0.twice": node("Number", value=1)}, "invalid_prompt"),
+    ],
+)
+def test_expansions_that_cannot_run(inner, code):
+    one = plan(DIAMOND, ["show"])
+    one.expand("top", {"twice": node("Number", value=1)})
+    with pytest.raises(GraphInvalid) as caught:
+        one.expand("top", inner)
+    assert caught.value.code == code
+
+
+def test_a_circle_through_an_expansion_is_named():
+    one = plan({"1": node("Number", value=1), "2": node("Show", value=["1", 0])}, ["2"])
+    assert one.next_ready() == "1"
+    one.expand("1", {"x": node("Add", a=["1", 0])})
+    one.wait_for("1", ["1.0.x"])
+    assert one.next_ready() is None
+    assert not one.is_finished
+    assert set(one.blocked_by()) == {"1", "1.0.x"}
+    assert plan(DIAMOND, ["show"]).blocked_by() == ()
+
+
+def test_deep_loops_of_expansions_stay_linear():
+    one = plan({"0": node("Number", value=1), "s": node("Show", value=["0", 0])}, ["s"])
+    for depth in range(2000):
+        current = one.next_ready()
+        assert current is not None
+        ids = one.expand(current, {"n": node("Number", value=depth)}).ids
+        one.wait_for(current, ids.values())
+    assert len(run(one)) == 2002
