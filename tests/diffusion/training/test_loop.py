@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from engine.api.errors import CorruptFile
 from engine.diffusion.training.loop import (
-    Loss,
     LoopConfig,
+    Loss,
     averaged_weights,
     fit,
     learning_rate,
