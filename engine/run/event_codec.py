@@ -1,6 +1,8 @@
 """Run events as short JSON lists `[type, field, …]`, for the link and the job database."""
 
-from collections.abc import Mapping
+import json
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from typing import Any, cast, get_args
 
@@ -20,6 +22,8 @@ _TYPES: dict[str, type[Any]] = {t.__name__: t for t in get_args(RunEvent)}
 _FIELDS: dict[type[Any], tuple[str, ...]] = {
     t: tuple(f.name for f in fields(t)) for t in (*_TYPES.values(), NodeRecord, ErrorReport)
 }
+
+MAX_DEPTH = 100  # of values that packs show
 
 
 def encode_event(event: RunEvent) -> list[Any]:
@@ -81,3 +85,32 @@ def decode_event(data: list[Any], blob: bytes = b"") -> RunEvent:
         return cast(RunEvent, kind(**values))
     except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
         raise EngineError(f"An event cannot be read: {str(data)[:200]}") from error
+
+
+def plain_json(value: object) -> str:
+    """Compact JSON that every reader takes: NaN and infinity become null, arrays of packs lists."""
+    try:
+        return json.dumps(value, separators=(",", ":"), allow_nan=False, default=_plain)
+    except (ValueError, TypeError):
+        return json.dumps(_cleaned(value, 0), separators=(",", ":"), allow_nan=False)
+
+
+def _plain(value: object) -> object:
+    """A stand-in for a value that is no JSON (`ui` of packs may hold numpy values)."""
+    to_list = getattr(value, "tolist", None)
+    return to_list() if callable(to_list) else str(value)
+
+
+def _cleaned(value: object, depth: int) -> object:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if value is None or isinstance(value, str | int):
+        return value
+    if depth > MAX_DEPTH:
+        return str(value)[:200]
+    if isinstance(value, Mapping):
+        items = cast(Mapping[object, object], value).items()
+        return {str(k): _cleaned(v, depth + 1) for k, v in items}
+    if isinstance(value, list | tuple):
+        return [_cleaned(v, depth + 1) for v in cast(Sequence[object], value)]
+    return _cleaned(_plain(value), depth + 1)

@@ -187,6 +187,10 @@ class JobQueue:
         await self._changed.wait()
         self._changed.clear()
 
+    def notice(self) -> None:
+        """Let the one who waits look again."""
+        self._changed.set()
+
     def start_job(self, lease: Lease) -> bool:
         """The run has begun: the job now counts as running. False if the lease is lost."""
         live = self._holder(lease)
@@ -218,21 +222,29 @@ class JobQueue:
             self._notice()
         return is_ours
 
-    async def give_back(self, lease: Lease, *, counts: bool, progress: int | None = None) -> bool:
-        """Let a job wait again in its old place; `counts` makes this a failed attempt.
+    async def give_back(
+        self, lease: Lease, *, attempt: int | None = None, progress: int | None = None
+    ) -> bool:
+        """Let a job wait again in its old place. False if the lease is lost.
 
-        `progress` is how many of its nodes were on the disk when this attempt began.
+        `attempt` is the new number of attempts that count, `progress` how many nodes were on the
+        disk when this one began; both stay as they are by default.
         """
         live = self._holder(lease)
         if live is None:
             return False
-        if counts:
-            live.attempt += 1
+        live.attempt = lease.attempt if attempt is None else attempt
         live.progress = lease.progress if progress is None else progress
         self._release(live)
-        no, attempt, kept = live.lease_no, live.attempt, live.progress
-        await self._database.write(lambda c: job_rows.release(c, lease.job_id, no, attempt, kept))
+        row = (lease.job_id, live.lease_no, live.attempt, live.progress)
+        await self._database.write(lambda c: job_rows.release(c, *row))
         return True
+
+    def is_overtaken(self, lease: Lease) -> bool:
+        """Whether a job that has not begun should wait again: others go first, or the pause."""
+        live = self._holder(lease)
+        is_behind = live is not None and bool(self._waiting) and self._waiting[0] < live.place
+        return live is None or self._is_paused or is_behind
 
     def _holder(self, lease: Lease) -> _Live | None:
         live = self._held.get(lease.job_id)
