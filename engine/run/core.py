@@ -133,7 +133,7 @@ class WorkerCore:
         )
 
     def interrupt(self, job_id: str | None = None) -> bool:
-        """Stop the running job (if it is that one) at its next check; False if it is not running."""
+        """Stop the running job, if it is that one, at its next check; False if it is not."""
         current = self._current
         if current is None or job_id not in (None, current.job_id):
             return False
@@ -178,7 +178,7 @@ class WorkerCore:
         keys = RunKeys(graph, outputs, maker, self._past)
 
         def prompt() -> Mapping[str, Any]:
-            return run.graph.to_json()
+            return run.prompt()
 
         def make_context(node_id: str, display_id: str, call_index: int) -> RunContext:
             files = self._files.view(job.job_id, node_id, call_index, prompt)
@@ -206,6 +206,7 @@ class WorkerCore:
                 make_context=make_context,
                 emit=self._emit,
                 is_cancelled=current.cancelled.is_set,
+                free_memory=lambda: self.free(unload_models=True),
                 completions=current.completions,
                 loop=self._loop,
                 copying_types=self._copying_types,

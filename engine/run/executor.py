@@ -6,10 +6,11 @@ transport and no files. Nothing recurses, so memory alone limits the length of a
 
 import time
 from asyncio import gather
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from itertools import islice
 from queue import Empty, SimpleQueue
 from typing import Any, Protocol, cast
 
@@ -28,9 +29,9 @@ from engine.api.events import (
 from engine.api.node import Blocked, NodeOutput, NodeType
 from engine.graph.catalogue import Catalogue
 from engine.graph.plan import Plan
-from engine.graph.prompt import Graph, Link, Node, as_link
+from engine.graph.prompt import Graph, Link, Node, as_link, node_to_json
 from engine.run.expansion import HeldValues
-from engine.run.failures import error_report, short_inputs
+from engine.run.failures import error_report, is_out_of_memory, short_inputs
 from engine.run.guard import changed_inputs, copied, storage_of, storages, tensor_versions
 from engine.run.keys import RunKeys
 from engine.run.loop import LoopThread
@@ -114,6 +115,7 @@ class RunParts:
     make_context: Callable[[str, str, int], RunContext]  # node id, display id, number of the call
     emit: Callable[[RunEvent], None]
     is_cancelled: Callable[[], bool]
+    free_memory: Callable[[], None]  # called when memory ran out
     completions: SimpleQueue[Completion | None]  # None wakes the run up, to see that it is over
     loop: LoopThread
     copying_types: set[str]  # node types that changed an input in place before
@@ -131,14 +133,19 @@ class Run:
         self._cached: dict[str, NodeRecord] = {}  # found, but not yet announced
         self._running: dict[str, Future[Any]] = {}
         self._held = HeldValues()
+        self._described: dict[str, Any] = {}
+        self._turns: deque[Task] = deque()  # put off while asynchronous nodes are started
+        self._has_async = False
         self._has_failed = False
         self._readers = self._count_readers()
         self._plan = Plan(parts.graph, parts.catalogue, parts.outputs, has_result=self._find)
 
-    @property
-    def graph(self) -> Graph:
-        """The graph with the nodes of expansions."""
-        return self._plan.graph
+    def prompt(self) -> Mapping[str, Any]:
+        """The prompt in API form, with the nodes of expansions."""
+        nodes, described = self._plan.graph.nodes, self._described
+        for node_id in islice(nodes, len(described), None):
+            described[node_id] = node_to_json(nodes[node_id])
+        return described
 
     def execute(self) -> bool:
         """Run everything that the outputs need; False if a node failed.
@@ -149,12 +156,12 @@ class Run:
         try:
             while True:
                 self._check_cancelled()
-                node_id = self._plan.next_ready()
-                if node_id is not None:
-                    self._advance(self._task(node_id))
+                task = self._next_task()
+                if task is not None:
+                    self._advance(task)
                 elif not self._running:
                     break
-                self._take_completions(wait=node_id is None)
+                self._take_completions(wait=task is None)
         finally:
             for future in list(self._running.values()):
                 future.cancel()
@@ -172,7 +179,7 @@ class Run:
         return True
 
     def _announce_cached(self, *, with_unvisited: bool = False) -> None:
-        """Tell which results were found; also those that nothing needs, as what needs them is kept."""
+        """Tell which results were found; also those that only found ones would need."""
         records, self._cached = self._cached, {}
         shown = [(i, r, self._results[i].ui) for i, r in records.items()]
         if with_unvisited:
@@ -217,7 +224,17 @@ class Run:
         kind = self._kinds.get(class_type)
         if kind is None:
             kind = self._kinds[class_type] = _kind_of(self._parts.find_type(class_type))
+            self._has_async = self._has_async or kind.node_type.spec.is_async
         return kind
+
+    def _next_task(self) -> Task | None:
+        """Whose turn it is; asynchronous nodes come first, so that others run beside them."""
+        while (node_id := self._plan.next_ready()) is not None:
+            task = self._task(node_id)
+            if not self._has_async or task.kind.node_type.spec.is_async:
+                return task
+            self._turns.append(task)
+        return self._turns.popleft() if self._turns else None
 
     def _task(self, node_id: str) -> Task:
         task = self._tasks.get(node_id)
@@ -509,6 +526,8 @@ class Run:
     def _fail(self, task: Task, error: BaseException, lists: Mapping[str, list[Any]]) -> None:
         """Report a failure; what needs the node never gets its turn, other branches go on."""
         self._report_failure(task, error_report(error), short_inputs(lists))
+        if is_out_of_memory(error):
+            self._parts.free_memory()
 
     def _report_failure(self, task: Task, report: ErrorReport, inputs: Mapping[str, Any]) -> None:
         self._has_failed = True

@@ -42,8 +42,9 @@ def copied(value: Any, depth: int = 0) -> Any:
 
 def storage_of(tensor: Any) -> int:
     """The address of a tensor's memory, which its views share."""
-    storage = getattr(tensor, "untyped_storage", None)
-    return int(storage().data_ptr()) if callable(storage) else id(tensor)
+    if not hasattr(tensor, "untyped_storage"):
+        return id(tensor)
+    return tensor.untyped_storage().data_ptr()
 
 
 def storages(values: Any) -> set[int]:

@@ -3,9 +3,10 @@
 from collections import OrderedDict
 from collections.abc import Iterable
 
+from engine.api.errors import GraphInvalid
 from engine.graph.fingerprint import Fingerprinter, Key, explain
 from engine.graph.prompt import Graph, Node
-from engine.graph.walk import walk
+from engine.graph.walk import Walk, walk
 
 _REMEMBERED = 20_000
 
@@ -29,7 +30,11 @@ class PastKeys:
 
 
 class RunKeys:
-    """The keys of the nodes that `outputs` need, and of the nodes that expansions add."""
+    """The keys of the nodes that `outputs` need, and of the nodes that expansions add.
+
+    `order` holds the needed nodes of the prompt, sources first.
+    Raises: GraphInvalid when nodes link to themselves in a circle, or to nodes that are not there.
+    """
 
     def __init__(
         self, graph: Graph, outputs: Iterable[str], maker: Fingerprinter, past: PastKeys
@@ -38,7 +43,7 @@ class RunKeys:
         self._maker = maker
         self._past = past
         self._keys: dict[str, Key] = {}
-        self.order = walk(graph, outputs).order
+        self.order = self._order(walk(graph, outputs))
         self._make(self.order)
 
     def of(self, node_id: str) -> str:
@@ -48,7 +53,8 @@ class RunKeys:
     def add(self, graph: Graph, needed: Iterable[str]) -> None:
         """Make the keys of nodes that `needed` ones need; `graph` holds the expanded nodes too."""
         self._graph = graph
-        self._make(walk(graph, needed, lambda n: n.inputs if n.id in self._keys else ()).order)
+        found = walk(graph, needed, lambda n: n.inputs if n.id in self._keys else ())
+        self._make(self._order(found))
 
     def reason(self, node_id: str) -> str:
         """Why a node has to run, in words."""
@@ -60,7 +66,21 @@ class RunKeys:
         for node_id, key in self._keys.items():
             self._past.remember(self._graph.nodes[node_id], key.parts)
 
+    def _order(self, found: Walk) -> tuple[str, ...]:
+        if found.cycles:
+            circle = " → ".join(self._graph.label(node_id) for node_id in found.cycles[0][:12])
+            raise GraphInvalid(f"The graph has a circle: {circle}.", code="dependency_cycle")
+        return found.order
+
     def _make(self, order: Iterable[str]) -> None:
         for node_id in order:
-            if node_id not in self._keys:
-                self._keys[node_id] = self._maker.key_of(self._graph.nodes[node_id], self._keys)
+            if node_id in self._keys:
+                continue
+            node = self._graph.nodes[node_id]
+            try:
+                self._keys[node_id] = self._maker.key_of(node, self._keys)
+            except KeyError as error:
+                raise GraphInvalid(
+                    f"{node.label} links to node {error.args[0]}, which is not there.",
+                    code="bad_linked_input",
+                ) from error
