@@ -17,6 +17,9 @@ PROVIDED: Mapping[str, str | None] = {
     "comfy_api.latest": "engine.plugins.schema_api.latest",
     "comfy_api.latest.io": "engine.plugins.schema_api.io",
     "comfy_api.latest.ui": "engine.plugins.schema_api.ui",
+    "comfy_execution": None,
+    "comfy_execution.graph": "engine.plugins.execution_api",
+    "comfy_execution.graph_utils": "engine.plugins.execution_api",
 }
 
 # Host modules that Weft does not offer, so that a pack's failure can be explained.

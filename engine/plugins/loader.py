@@ -106,7 +106,7 @@ class PackLoader:
         return load_pack(source, self.registry)
 
 
-_Found = tuple[str, Callable[[], NodeType], type | None]
+_Found = tuple[str, Callable[[], NodeType], type | None]  # label, maker, class to ask again
 
 
 def load_pack(source: PackSource, registry: NodeRegistry) -> PackReport:
@@ -134,9 +134,11 @@ def _register(
 ) -> PackReport:
     nodes: list[str] = []
     refused: dict[str, str] = {}
-    for name, make, cls in found:
+    for label, make, cls in found:
+        name = label
         try:
             node_type = with_pack(make(), report.name, version)
+            name = node_type.spec.name
             remake = cls and partial(refreshed, node_type, cls)
             registry.add(node_type, remake=remake)
             nodes.append(name)
@@ -179,25 +181,19 @@ def module_name(source: PackSource) -> str:
 def _node_types(module: ModuleType, pack: str) -> Iterator[_Found]:
     """The node types that a pack offers, in all of its forms, each still to be made."""
     for function in getattr(module, "NODES", ()):
-        node_type = node_type_of(function)
-        yield node_type.spec.name, partial(_same, node_type), None
+        yield getattr(function, "__name__", str(function)), partial(node_type_of, function), None
     titles = cast(Mapping[str, Any], getattr(module, "NODE_DISPLAY_NAME_MAPPINGS", None) or {})
     classes = cast(Mapping[str, type], getattr(module, "NODE_CLASS_MAPPINGS", None) or {})
     for name, cls in classes.items():
         if hasattr(cls, "define_schema"):
-            yield name, partial(schema_node, cls, pack=pack), None
+            yield str(name), partial(schema_node, cls, pack=pack), None
         else:
             title = titles.get(name)
             yield str(name), partial(class_node, cls, str(name), title=title, pack=pack), cls
     entrypoint = getattr(module, "comfy_entrypoint", None)
     if entrypoint is not None:
         for cls in asyncio.run(_extension_nodes(entrypoint)):
-            made = schema_node(cls, pack=pack)
-            yield made.spec.name, partial(_same, made), None
-
-
-def _same(node_type: NodeType) -> NodeType:
-    return node_type
+            yield cls.__name__, partial(schema_node, cls, pack=pack), None
 
 
 async def _extension_nodes(entrypoint: Callable[[], Any]) -> list[type]:

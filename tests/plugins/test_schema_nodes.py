@@ -10,6 +10,8 @@ from engine.api.recipe import FileRef, Recipe
 from engine.plugins.check_values import CheckContext
 from engine.plugins.model_facade import MissingHostSymbol
 from engine.plugins.registry import NodeRegistry
+from engine.plugins.execution_api import ExecutionBlocker
+from engine.plugins.pack_values import from_pack
 from engine.plugins.schema_api import io, latest, ui
 
 MODEL = Recipe(part="denoiser", family="tiny", files=(FileRef(path="a", digest="d"),))
@@ -89,6 +91,10 @@ def test_saved_images_keep_their_names(ctx: CheckContext) -> None:
     saved = ui.SavedImages([ui.SavedResult("a.png", "sub", io.FolderType.output)])
     expected = {"filename": "a.png", "subfolder": "sub", "type": "output"}
     assert saved.shown(ctx) == {"images": [expected]}
+
+
+def test_blocker_of_the_host_is_known() -> None:
+    assert from_pack([1, ExecutionBlocker(None)]) == [1, Blocked()]
 
 
 @pytest.mark.parametrize(
