@@ -4,7 +4,7 @@ Opening reads a header only; nothing is loaded until the pool is asked for a par
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -14,9 +14,10 @@ from engine.api.errors import CorruptFile, NotThisFamily
 from engine.api.recipe import FileRef, Recipe
 from engine.diffusion import keymap
 from engine.diffusion.clip_model import ClipText
+from engine.diffusion.controlnet import build_control
 from engine.diffusion.families import identify
 from engine.diffusion.families.base import CheckpointLayout, TextLayout, UnetLayout, VaeLayout
-from engine.diffusion.families.ldm import VAE, read_vae
+from engine.diffusion.families.ldm import VAE, number, read_unet, read_vae
 from engine.diffusion.keymap import Source
 from engine.diffusion.network import build_unet
 from engine.diffusion.vae import build_vae
@@ -69,6 +70,30 @@ def vae_layout(file: WeightFile) -> VaeLayout:
             hint="Choose a file from the vae folder, or a checkpoint with its own VAE.",
         )
     return layout
+
+
+def open_controlnet(path: Path, digest: str, name: str) -> Recipe:
+    """The ControlNet of a file. Raises: CorruptFile, NotThisFamily."""
+    control_layout(open_weights(path))
+    file = FileRef(path=str(path), digest=digest, name=name)
+    return Recipe(part="control", family="control", files=(file,))
+
+
+def control_layout(file: WeightFile) -> UnetLayout:
+    """The sizes of the ControlNet in a file. Raises: NotThisFamily."""
+    prefix = keymap.PREFIXES["control"]
+    try:
+        layout = read_unet(file, prefix if f"{prefix}input_hint_block.0.weight" in file else "")
+    except NotThisFamily as error:
+        raise NotThisFamily(
+            f"{file.path.name} is no ControlNet of a known layout: it {error.message}.",
+            hint="Choose a file in the original (control_model.*) layout.",
+        ) from error
+    if f"{layout.prefix}input_hint_block.0.weight" not in file:
+        raise NotThisFamily(f"{file.path.name} is no ControlNet: it has no input_hint_block.")
+    if layout.is_linear:
+        return replace(layout, head_width=number(file, "weft.unet.head_width", 64))
+    return replace(layout, heads=number(file, "weft.unet.attention_heads", 8))
 
 
 # How the pool builds a part -----------------------------------------------------------------------
@@ -153,10 +178,27 @@ def _tower_sources(file: WeightFile, tower: TextLayout) -> dict[str, Source]:
     return keymap.sources(file.infos, keymap.TEXT_NAMES, tower.prefix)
 
 
+def _control(file: WeightFile) -> PartSource:
+    layout = control_layout(file)
+    pairs = keymap.control_names(layout.depth, layout.blocks)
+    hints = [file.shape(f"{layout.prefix}input_hint_block.{n}.weight") for n in (0, 4, 8, 12)]
+    if not all(hints):
+        raise NotThisFamily(f"{file.path.name} has a hint network of an unknown shape.")
+    widths = tuple(shape[0] for shape in hints)
+    return PartSource(
+        file=file,
+        layout=None,
+        build=lambda: build_control(layout, hints[0][1], widths),
+        sources=keymap.sources(file.infos, pairs, layout.prefix),
+        unet=layout,
+    )
+
+
 PARTS: dict[str, Callable[[WeightFile], PartSource]] = {
     "denoiser": _denoiser,
     "vae": _vae,
     "text": _text,
+    "control": _control,
 }
 
 

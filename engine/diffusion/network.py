@@ -93,9 +93,8 @@ def sd_alphas_cumprod() -> Tensor:
     return torch.cumprod(1 - betas, 0)
 
 
-def unet_config(layout: UnetLayout) -> dict[str, Any]:
-    """The arguments with which diffusers builds the UNet of a layout."""
-    levels = len(layout.mult)
+def encoder_config(layout: UnetLayout) -> dict[str, Any]:
+    """The arguments with which diffusers builds the half that UNet and ControlNet share."""
     widths = tuple(layout.width * m for m in layout.mult)
     # Without attention a level ignores its depth; the last entry is the middle block's.
     depth = [d or 1 for d in layout.depth]
@@ -103,22 +102,28 @@ def unet_config(layout: UnetLayout) -> dict[str, Any]:
     heads = layout.heads or tuple(w // (layout.head_width or 64) for w in widths)
     return {
         "in_channels": layout.in_channels,
-        "out_channels": layout.out_channels,
         "block_out_channels": widths,
         "layers_per_block": layout.blocks,
         "down_block_types": tuple(
             "CrossAttnDownBlock2D" if d else "DownBlock2D" for d in layout.depth
         ),
-        "up_block_types": tuple(
-            "CrossAttnUpBlock2D" if d else "UpBlock2D" for d in reversed(layout.depth)
-        ),
-        "transformer_layers_per_block": tuple(depth) if levels > 1 else depth[0],
+        "transformer_layers_per_block": tuple(depth),
         "attention_head_dim": heads,  # diffusers' name for the number of heads
         "cross_attention_dim": layout.context_dim,
         "use_linear_projection": layout.is_linear,
         "norm_num_groups": layout.groups,
         "class_embed_type": "projection" if layout.adm else None,
         "projection_class_embeddings_input_dim": layout.adm,
+    }
+
+
+def unet_config(layout: UnetLayout) -> dict[str, Any]:
+    """The arguments with which diffusers builds the UNet of a layout."""
+    up = ("CrossAttnUpBlock2D" if d else "UpBlock2D" for d in reversed(layout.depth))
+    return {
+        **encoder_config(layout),
+        "out_channels": layout.out_channels,
+        "up_block_types": tuple(up),
     }
 
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from engine.api.errors import ModelError
 from engine.api.recipe import Recipe
 from engine.diffusion.checkpoint import PartSource, check_complete, part_source
+from engine.diffusion.controlnet import LoadedControl
 from engine.diffusion.network import LoadedDenoiser, sd_alphas_cumprod
 from engine.diffusion.patches import Change, PatchTarget, WeightOf, plan_patches
 from engine.diffusion.precision import Precision, compute_dtype
@@ -326,8 +327,19 @@ def _text(recipe: Recipe, entry: _Entry) -> LoadedText:
     )
 
 
+def _control(recipe: Recipe, entry: _Entry) -> LoadedControl:
+    assert entry.base.source.unet is not None
+    return LoadedControl(
+        layout=entry.base.source.unet,
+        model=entry.module,  # pyright: ignore[reportArgumentType] - build_control made it
+        device=entry.device,
+        dtype=entry.dtype,
+    )
+
+
 VIEWS: dict[str, Callable[[Recipe, _Entry], Loaded]] = {
     "denoiser": _denoiser,
     "text": _text,
     "vae": _vae,
+    "control": _control,
 }
