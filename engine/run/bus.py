@@ -94,7 +94,7 @@ class Bus:
         """The place after the newest state event."""
         return self.epoch, self._last
 
-    def publish(self, event: Event, *, client_id: str | None = None) -> None:
+    def publish(self, event: Event, client_id: str | None = None) -> None:
         """Send an event to everyone who subscribed; never waits."""
         if isinstance(event, LogLine):
             self._log_lines += 1

@@ -122,7 +122,7 @@ class Outbox:
         if self._waiting:
             self._waiting.append((event, client_id))
         else:
-            self._bus.publish(event, client_id=client_id)
+            self._bus.publish(event, client_id)
 
     def hold(self, client_id: str | None) -> Callable[[Sequence[Event]], None]:
         """Keep what follows back until the function that is returned is called with events."""
@@ -142,4 +142,4 @@ class Outbox:
                 return
             self._waiting.popleft()
             for event in item.events if isinstance(item, Hold) else (item,):
-                self._bus.publish(event, client_id=client_id)
+                self._bus.publish(event, client_id)

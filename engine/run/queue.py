@@ -58,12 +58,12 @@ class _Live:
 
 
 class JobQueue:
-    """Jobs in order, durable; `publish` hears of what changes."""
+    """Jobs in order, durable; `publish(event, client id)` hears of what changes."""
 
     def __init__(
         self,
         path: Path,
-        publish: Callable[[Event], None] = lambda _event: None,
+        publish: Callable[[Event, str | None], None] = lambda _event, _client_id: None,
         *,
         lease_s: float = LEASE_S,
     ) -> None:
@@ -152,7 +152,7 @@ class JobQueue:
             self._kept_bytes += row.texts.size
         self._live[row.id] = live
         insort(self._waiting, live.place)
-        self._publish(JobQueued(job_id=row.id, number=row.number))
+        self._publish(JobQueued(job_id=row.id, number=row.number), row.client_id)
         self._notice()
 
     # Leases -------------------------------------------------------------------------------------
@@ -326,7 +326,7 @@ class JobQueue:
             index = bisect_left(self._waiting, live.place)
             if index < len(self._waiting) and self._waiting[index] == live.place:
                 del self._waiting[index]
-            self._publish(JobRemoved(job_id=job_id))
+            self._publish(JobRemoved(job_id=job_id), None)
         if found:
             self._notice()
             await self._database.write(lambda c: job_rows.cancel(c, found, now_ms()))
@@ -340,7 +340,7 @@ class JobQueue:
         """Forget ended jobs (all of them by default)."""
         gone = await self._database.write(lambda c: job_rows.delete_ended(c, job_ids))
         for job_id in gone:
-            self._publish(JobRemoved(job_id=job_id))
+            self._publish(JobRemoved(job_id=job_id), None)
 
     # Looking ------------------------------------------------------------------------------------
 
@@ -417,7 +417,7 @@ class JobQueue:
 
     def _notice(self) -> None:
         self._changed.set()
-        self._publish(self.status())
+        self._publish(self.status(), None)
 
 
 def now_ms() -> int:
