@@ -6,6 +6,7 @@ from nodes import (
     image_files,
     latent,
     loaders,
+    logic,
     model_sampling,
     sampling,
     sigmas,
@@ -22,4 +23,5 @@ BUILTIN = (
     model_sampling,
     vae,
     image_files,
+    logic,
 )
