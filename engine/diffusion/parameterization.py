@@ -134,8 +134,12 @@ def _like(sigma: Tensor, x: Tensor) -> Tensor:
 
 
 def discrete_times(sigmas: Tensor) -> Times:
-    """Times 0 … n-1 of a table of sigmas; between them log sigma is linear."""
-    log_sigmas = sigmas.log()
+    """Times 0 … n-1 of a table of sigmas; between them log sigma is linear.
+
+    The table comes in double precision, so that its logarithm is rounded once only.
+    """
+    log_sigmas = sigmas.log().float()
+    sigmas = sigmas.float()
 
     def timestep(sigma: Tensor) -> Tensor:
         table = log_sigmas.to(sigma.device)
@@ -259,9 +263,9 @@ def continuous_times(
 
 
 def sigmas_of(alphas_cumprod: Tensor) -> Tensor:
-    """The table of sigmas of a variance-preserving process."""
+    """The table of sigmas of a variance-preserving process, in double precision."""
     alphas = alphas_cumprod.double()
-    return ((1 - alphas) / alphas).sqrt().float()
+    return ((1 - alphas) / alphas) ** 0.5
 
 
 def zero_terminal_snr(sigmas: Tensor) -> Tensor:
@@ -269,28 +273,29 @@ def zero_terminal_snr(sigmas: Tensor) -> Tensor:
 
     Source: Lin et al. 2023 (arXiv 2305.08891), algorithm 1.
     """
-    wide = sigmas.double()
-    root = (1 / (wide * wide + 1)).sqrt()
+    root = (1 / (sigmas * sigmas + 1)).sqrt()
     first, last = root[0].clone(), root[-1].clone()
     alphas = ((root - last) * (first / (first - last))) ** 2
     alphas[-1] = 4.8973451890853435e-08  # zero has no sigma; the smallest share still usable
-    return (((1 - alphas) / alphas) ** 0.5).float()
+    return ((1 - alphas) / alphas) ** 0.5
 
 
-def base_parameterization(name: str, alphas_cumprod: Tensor) -> Parameterization:
-    """The parameterization a checkpoint was trained with ("eps" or "v")."""
-    kind: Kind = "v" if name.startswith("v") else "eps"
-    return Parameterization(kind=kind, times=discrete_times(sigmas_of(alphas_cumprod)))
+def parameterization(
+    trained: str, alphas_cumprod: Tensor, sampling: tuple[object, ...] | None = None
+) -> Parameterization:
+    """What a model means that was trained as `trained` ("eps" or "v").
 
-
-def with_sampling(base: Parameterization, sampling: tuple[object, ...]) -> Parameterization:
-    """The parameterization that a recipe's `sampling` option asks for.
-
-    The option is written by `discrete_option` and its neighbours below.
+    `sampling` is the recipe's option of that name, as the ModelSampling nodes set it:
+    ("discrete", kind, zsnr), ("flow", shift, multiplier), ("flux", shift) or
+    ("continuous", kind, sigma_min, sigma_max).
     """
     match sampling:
+        case None:
+            kind: Kind = "v" if trained.startswith("v") else "eps"
+            return Parameterization(kind=kind, times=discrete_times(sigmas_of(alphas_cumprod)))
         case ("discrete", str(kind), bool(zsnr)):
-            sigmas = zero_terminal_snr(base.sigmas) if zsnr else base.sigmas
+            sigmas = sigmas_of(alphas_cumprod)
+            sigmas = zero_terminal_snr(sigmas) if zsnr else sigmas
             times = distilled_times(sigmas) if kind == "lcm" else discrete_times(sigmas)
             return Parameterization(kind=_KINDS[kind], times=times)
         case ("flow", float(shift), float(multiplier)):

@@ -13,11 +13,7 @@ from engine.diffusion.conditioning_batch import Target, fit_batch, resolve
 from engine.diffusion.denoiser import GuidedDenoiser, MaskedDenoiser, NetworkApply
 from engine.diffusion.guidance import Guidance
 from engine.diffusion.noise import NoiseSource, initial_noise
-from engine.diffusion.parameterization import (
-    Parameterization,
-    base_parameterization,
-    with_sampling,
-)
+from engine.diffusion.parameterization import Parameterization, parameterization
 from engine.diffusion.preview import latent_preview
 from engine.diffusion.samplers import SAMPLERS, SamplerChoice
 from engine.diffusion.schedules import schedule
@@ -39,9 +35,9 @@ class Sampled:
 
 def parameterization_of(loaded: "LoadedDenoiser", recipe: "Recipe") -> Parameterization:
     """The parameterization of a loaded model, as its recipe's `sampling` option changes it."""
-    base = base_parameterization(loaded.parameterization_name, loaded.alphas_cumprod)
-    sampling = recipe.option("sampling")
-    return with_sampling(base, sampling) if sampling is not None else base
+    return parameterization(
+        loaded.parameterization_name, loaded.alphas_cumprod, recipe.option("sampling")
+    )
 
 
 def model_parameterization(ctx: "RunContext", recipe: "Recipe") -> Parameterization:

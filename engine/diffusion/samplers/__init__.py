@@ -57,7 +57,7 @@ _TABLE = (
     _stochastic("ddpm", euler.sample_ddpm),
     _stochastic("lcm", euler.sample_lcm),
     _plain("ipndm", multistep.sample_ipndm),
-    _plain("ipndm_v", multistep.sample_lms, 2),
+    _plain("ipndm_v", multistep.sample_ipndm_v),
     _plain("deis", multistep.sample_deis),
     _plain("res_multistep", multistep.sample_res_multistep, 2),
     _plain("res_multistep_cfg_pp", multistep.sample_res_multistep_cfg_pp),

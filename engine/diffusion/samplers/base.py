@@ -77,9 +77,9 @@ def ancestral_step(sigma: Tensor, following: Tensor, eta: float) -> tuple[Tensor
     """
     if not eta:
         return following, torch.zeros_like(following)
-    up = torch.minimum(
-        following, eta * (following**2 * (sigma**2 - following**2) / sigma**2) ** 0.5
-    )
+    up = eta * (following**2 * (sigma**2 - following**2) / sigma**2) ** 0.5
+    # Not `minimum`: from an infinite sigma (flow models) `up` is NaN, and all is noise.
+    up = torch.where(up < following, up, following)
     return (following**2 - up**2) ** 0.5, up
 
 

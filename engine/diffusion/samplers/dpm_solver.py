@@ -134,7 +134,7 @@ def sample_dpm_adaptive(
             low, eps_r1 = solver.second(x, s, target, eps, r1=1 / 3)
             high = solver.third(x, s, target, eps, eps_r1)
         bound = torch.clamp(rtol * torch.maximum(low.abs(), previous.abs()), min=atol)
-        error = torch.linalg.norm((low - high) / bound) / x.numel() ** 0.5
+        error = float(torch.linalg.norm((low - high) / bound)) / x.numel() ** 0.5
         if control.accepts(error):
             previous = low
             x = high + up * s_noise * noise.normal() if eta else high
@@ -161,23 +161,26 @@ class _StepControl:
         order: int,
         accept_safety: float,
     ) -> None:
-        self.h: float | Tensor = h
-        self._b1 = (pcoeff + icoeff + dcoeff) / order
-        self._b2 = -(pcoeff + 2 * dcoeff) / order
-        self._b3 = dcoeff / order
+        self.h = h
+        self._powers = (
+            (pcoeff + icoeff + dcoeff) / order,
+            -(pcoeff + 2 * dcoeff) / order,
+            dcoeff / order,
+        )
         self._accept_safety = accept_safety
-        self._errors: list[Tensor] = []
+        self._accepted: list[float] = []  # inverse errors of the last two accepted steps
 
-    def accepts(self, error: Tensor) -> bool:
+    def accepts(self, error: float) -> bool:
         """Whether the step holds; sets the length of the next one."""
         inverse = 1 / (error + 1e-8)
-        errors = [inverse, *(self._errors or [inverse, inverse])[-2:]]
-        factor = errors[0] ** self._b1 * errors[1] ** self._b2 * errors[2] ** self._b3
-        factor = 1 + torch.atan(factor - 1)
-        is_accepted = bool(factor >= self._accept_safety)
+        if not self._accepted:
+            self._accepted = [inverse, inverse]
+        factor = 1.0
+        for value, power in zip([inverse, *self._accepted], self._powers):
+            factor *= value**power
+        factor = 1 + math.atan(factor - 1)
+        is_accepted = factor >= self._accept_safety
         if is_accepted:
-            self._errors = [errors[0], errors[1]]
-        elif not self._errors:
-            self._errors = errors[1:]
-        self.h = self.h * factor
+            self._accepted = [inverse, self._accepted[0]]
+        self.h *= factor
         return is_accepted

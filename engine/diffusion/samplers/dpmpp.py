@@ -110,10 +110,10 @@ def sample_dpmpp_2s_ancestral_cfg_pp(
             t, t_next = -sigma.log(), -down.log()
             h = t_next - t
             s = t + 0.5 * h
-            moved = x + (denoised - uncond)
-            half = ((-s).exp() / (-t).exp()) * moved - (-h * 0.5).expm1() * denoised
-            second = denoise.with_uncond(half, (-s).exp())[0]
-            x = ((-t_next).exp() / (-t).exp()) * moved - (-h).expm1() * second
+            half = ((-s).exp() / (-t).exp()) * (x + (denoised - uncond))
+            half = half - (-h * 0.5).expm1() * denoised
+            second, uncond = denoise.with_uncond(half, (-s).exp())
+            x = ((-t_next).exp() / (-t).exp()) * (x + (denoised - uncond)) - (-h).expm1() * second
         if following > 0:
             x = x + noise.normal() * s_noise * up
         on_step(i, x, denoised)
@@ -186,7 +186,7 @@ def sample_dpmpp_sde(
             x = denoised
         else:
             start, end = model.half_log_snr(sigma), model.half_log_snr(following)
-            middle = torch.lerp(start, end, r)
+            middle = start + r * (end - start)
             half_sigma = model.sigma_of_half_log_snr(middle)
             half = _sde_part(x, denoised, sigma, half_sigma, start, middle, eta)
             if eta > 0 and s_noise > 0:

@@ -29,7 +29,7 @@ def sample_seeds_2(
             start, end = model.half_log_snr(sigma), model.half_log_snr(following)
             h = end - start
             h_eta = h * (eta + 1)
-            middle = torch.lerp(start, end, r)
+            middle = start + r * h
             half_sigma = model.sigma_of_half_log_snr(middle)
             alpha_half, alpha = half_sigma * middle.exp(), following * end.exp()
             half = half_sigma / sigma * (-r * h * eta).exp() * x
@@ -72,7 +72,7 @@ def sample_seeds_3(
             start, end = model.half_log_snr(sigma), model.half_log_snr(following)
             h = end - start
             h_eta = h * (eta + 1)
-            places = [torch.lerp(start, end, r) for r in (r1, r2)]
+            places = [start + r * h for r in (r1, r2)]
             levels = [model.sigma_of_half_log_snr(p) for p in places]
             alphas = [s * p.exp() for s, p in zip(levels, places)]
             alpha = following * end.exp()

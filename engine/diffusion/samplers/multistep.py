@@ -53,16 +53,24 @@ def sample_lms(
         else:
             nodes = [levels[i - k] for k in range(len(slopes))]
             weights = adams_weights(nodes, levels[i], levels[i + 1])
-            x = x + sum(w * d for w, d in zip(weights, slopes))
+            x = x + _weighted(weights, slopes)
         on_step(i, x, denoised)
     return x
 
 
+def _weighted(weights: Sequence[float | Tensor], slopes: Sequence[Tensor]) -> Tensor:
+    total = weights[0] * slopes[0]
+    for weight, direction in zip(weights[1:], slopes[1:]):
+        total = total + weight * direction
+    return total
+
+
+# Numerators and the common denominator, by the number of slopes.
 _EQUAL_STEPS = {
-    1: (1.0,),
-    2: (3 / 2, -1 / 2),
-    3: (23 / 12, -16 / 12, 5 / 12),
-    4: (55 / 24, -59 / 24, 37 / 24, -9 / 24),
+    1: ((1,), 1),
+    2: ((3, -1), 2),
+    3: ((23, -16, 5), 12),
+    4: ((55, -59, 37, -9), 24),
 }
 
 
@@ -80,10 +88,57 @@ def sample_ipndm(
         if following == 0:
             x = denoised
         else:
-            weights = _EQUAL_STEPS[len(slopes)]
-            x = x + (following - sigma) * sum(w * d for w, d in zip(weights, slopes))
+            weights, divisor = _EQUAL_STEPS[len(slopes)]
+            x = x + (following - sigma) * _weighted(weights, slopes) / divisor
         on_step(i, x, denoised)
     return x
+
+
+def sample_ipndm_v(
+    denoise: Denoise, x: Tensor, sigmas: Tensor, *, noise: NoiseSource, on_step: StepCallback
+) -> Tensor:
+    """Multistep whose weights follow the schedule's spacing, by nested corrections.
+
+    Source: Zhou et al. 2023 (AMED, arXiv 2312.00094), the `ipndm_v` of diff-sampler (Apache-2.0).
+    """
+    slopes: list[Tensor] = []
+    for i, sigma, following in steps(sigmas):
+        denoised = denoise(x, sigma)
+        slopes = [slope(x, sigma, denoised), *slopes[:3]]
+        if following == 0:
+            x = denoised
+        else:
+            widths = [sigmas[i + 1 - k] - sigmas[i - k] for k in range(len(slopes))]
+            x = x + widths[0] * _weighted(_spaced_weights(widths), slopes)
+        on_step(i, x, denoised)
+    return x
+
+
+def _spaced_weights(h: Sequence[Tensor]) -> tuple[Tensor | float, ...]:
+    """The weights for the widths of the step and of those before it, newest first."""
+    if len(h) == 1:
+        return (1.0,)
+    ratio = h[0] / h[1]
+    if len(h) == 2:
+        return ((2 + ratio) / 2, -ratio / 2)
+    one = (1 - h[0] / (3 * (h[0] + h[1])) * (h[0] * (h[0] + h[1])) / (h[1] * (h[1] + h[2]))) / 2
+    older = h[1] / h[2]
+    if len(h) == 3:
+        return ((2 + ratio) / 2 + one, -ratio / 2 - (1 + older) * one, one * older)
+    two = (
+        (1 - h[0] / (3 * (h[0] + h[1]))) / 2
+        + (1 - h[0] / (2 * (h[0] + h[1]))) * h[0] / (6 * (h[0] + h[1] + h[2]))
+    ) * (
+        (h[0] * (h[0] + h[1]) * (h[0] + h[1] + h[2]))
+        / (h[1] * (h[1] + h[2]) * (h[1] + h[2] + h[3]))
+    )
+    oldest = h[1] * (h[1] + h[2]) / (h[2] * (h[2] + h[3]))
+    return (
+        (2 + ratio) / 2 + one + two,
+        -ratio / 2 - (1 + older) * one - (1 + older + oldest) * two,
+        one * older + (older + oldest * (1 + h[2] / h[3])) * two,
+        -two * oldest * older,
+    )
 
 
 def sample_deis(
@@ -103,7 +158,8 @@ def sample_deis(
         elif i == 0:
             x = x + (following - sigma) * slopes[0]
         else:
-            x = x + sum(w * d for w, d in zip(weights[i], slopes))
+            for weight, direction in zip(weights[i], slopes):
+                x = x + weight * direction
         on_step(i, x, denoised)
     return x
 
@@ -125,7 +181,7 @@ def deis_weights(sigmas: Tensor, order: int, points: int = 10000) -> list[list[T
             polynomial = torch.ones_like(tau)
             for k in range(used):
                 if k != j:
-                    polynomial = polynomial * (tau - nodes[k]) / (nodes[j] - nodes[k])
+                    polynomial = polynomial * ((tau - nodes[k]) / (nodes[j] - nodes[k]))
             row.append(torch.sum(integrand * polynomial) * width)
         found.append(row)
     return found

@@ -57,7 +57,10 @@ def _uni_pc(
             on_step(i, x, fresh)
         else:
             x = predicted
-    return x / _alpha(levels[-1])
+    x = x / _alpha(levels[-1])
+    if denoise.model.is_flow and sigmas[-1] == 0:
+        x = x / (1.0 - LAST_SIGMA)  # the reference engine scales by the level it replaced
+    return x
 
 
 def _alpha(sigma: Tensor) -> Tensor:
