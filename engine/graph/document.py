@@ -13,6 +13,7 @@ from engine.graph.prompt import invalid_prompt, is_plain_text, shorten, shown
 
 SUBGRAPH_INPUT = "-10"
 SUBGRAPH_OUTPUT = "-20"
+SET_NODE = "SetNode"  # of a widely used pack: names the link into it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +45,12 @@ class FileNode:
         return self.mode == 2
 
     @property
+    def text(self) -> str:
+        """The first widget's value, where that is a text."""
+        value = self.values[0] if self.values else None
+        return value if isinstance(value, str) else ""
+
+    @property
     def is_bypassed(self) -> bool:
         return self.mode == 4
 
@@ -62,13 +69,15 @@ class FileLink:
 class Sheet:
     """One level of nodes and links: the document itself or the inside of a subgraph.
 
-    `input_names` are the subgraph's own inputs; `results` are the links into its outputs by slot.
+    `input_names` are the subgraph's own inputs; `results` are the links into its outputs by slot;
+    `named_links` are those into a SetNode by its name.
     """
 
     nodes: Mapping[str, FileNode]
     links: Mapping[str, FileLink]
     input_names: tuple[str, ...]
     results: Mapping[int, str]
+    named_links: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,6 +136,14 @@ def _sheet(fields: Mapping[str, Any], where: str) -> Sheet:
         links=links,
         input_names=tuple(_name(i, f"an input of {where}") for i in inputs),
         results=results,
+        named_links={
+            str(node.values[0]): link
+            for node in nodes.values()
+            if node.type == SET_NODE
+            and node.values
+            and node.inputs
+            and (link := node.inputs[0].link)
+        },
     )
 
 

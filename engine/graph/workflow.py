@@ -7,6 +7,7 @@ from typing import Any, TypeAlias, cast
 from engine.api.errors import GraphInvalid, Problem
 from engine.graph.catalogue import Catalogue
 from engine.graph.document import (
+    SET_NODE,
     SUBGRAPH_INPUT,
     Document,
     FileNode,
@@ -23,11 +24,12 @@ __all__ = ["is_workflow", "to_prompt"]
 MAX_NODES = 100_000  # after subgraphs are unfolded
 MAX_NESTING = 32
 
-_REROUTES = frozenset({"Reroute", "Reroute (rgthree)"})
 _PRIMITIVE = "PrimitiveNode"
 # Nodes that only the editor knows: they never run.
 _NOTES = frozenset({"Note", "MarkdownNote", "Label (rgthree)", "Bookmark (rgthree)"})
-_VIRTUAL = _REROUTES | _NOTES | {_PRIMITIVE}
+_GET = "GetNode"  # gives what the SetNode of the same name gets
+_PASS_THROUGH = frozenset({"Reroute", "Reroute (rgthree)", SET_NODE})
+_VIRTUAL = _PASS_THROUGH | _NOTES | {_PRIMITIVE, _GET}
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +96,9 @@ class _Conversion:
         if node.is_muted or node.is_bypassed or node.type in self.document.subgraphs:
             return False
         return node.type not in _VIRTUAL or node.type in self.catalogue
+
+    def _is_pass_through(self, node: FileNode) -> bool:
+        return node.type in _PASS_THROUGH and node.type not in self.catalogue
 
     def _unfold(self) -> list[_Scope]:
         """The document and every subgraph node that runs, level by level."""
@@ -168,9 +173,11 @@ class _Conversion:
             return None, None
         if node.type == _PRIMITIVE:
             return (_Value(node.values[0]) if node.values else None), None
+        if node.type == _GET and node.type not in self.catalogue:
+            return None, _named_link(scope, node)
         if node.is_muted:
             return _Muted, None
-        if node.is_bypassed or (node.type in _REROUTES and node.type not in self.catalogue):
+        if node.is_bypassed or self._is_pass_through(node):
             through = _passed_through(node, link.origin_slot)
             return None, (scope, through) if through else None
         child = scope.children.get(node.id)
@@ -221,9 +228,20 @@ def _outside(
     return None, None
 
 
+def _named_link(scope: _Scope, getter: FileNode) -> tuple[_Scope, str] | None:
+    """The link into the SetNode of the same name, on this level or further out."""
+    level: _Scope | None = scope
+    while level is not None:
+        link = level.sheet.named_links.get(getter.text)
+        if link is not None:
+            return level, link
+        level = level.outer
+    return None
+
+
 def _passed_through(node: FileNode, slot: int) -> str | None:
     """The link that a bypassed node or a reroute puts in place of its output `slot`."""
-    if node.type in _REROUTES:
+    if node.type in _PASS_THROUGH:
         return node.inputs[0].link if node.inputs else None
     wanted = node.output_types[slot] if slot < len(node.output_types) else "*"
     for item in _candidates(node, slot):
