@@ -55,20 +55,18 @@ class PackLoader:
     reports: dict[str, PackReport] = field(default_factory=dict)
 
     def load_all(self) -> tuple[PackReport, ...]:
-        """Load what may be loaded; every pack gets a report."""
+        """Load what may be loaded; every pack gets a report.
+
+        Called again, it takes in what was added, saved, allowed or removed; a pack that is loaded
+        and did not change is left alone.
+        """
         ledger = self._ledger()
-        for source in find_packs(self.folders):
+        sources = find_packs(self.folders)
+        for gone in self.reports.keys() - {s.name for s in sources}:
+            self._drop(self.reports[gone])
+        for source in sources:
             self._load_one(source, ledger)
         return tuple(self.reports.values())
-
-    def reload(self, name: str) -> PackReport | None:
-        """Load a pack again, or for the first time; None when it is gone."""
-        source = next((s for s in find_packs(self.folders) if s.name == name), None)
-        if source is not None:
-            return self._load_one(source, self._ledger())
-        self.registry.remove_pack(name)
-        self.reports.pop(name, None)
-        return None
 
     def unavailable(self) -> Mapping[str, str]:
         """Node types of packs that cannot be used, each with a sentence for validation."""
@@ -80,30 +78,48 @@ class PackLoader:
         except StorageError as error:
             return Ledger(damage=str(error))
 
-    def _load_one(self, source: PackSource, ledger: Ledger) -> PackReport:
-        if self.reports.pop(source.name, None) is not None:
-            self.registry.remove_pack(source.name)
-            forget_modules(source)
-        report = self.reports[source.name] = self._load(source, ledger)
-        return report
+    def _load_one(self, source: PackSource, ledger: Ledger) -> None:
+        before = self.reports.get(source.name)
+        report = self._judge(source, ledger)
+        if report.state is PackState.LOADED:
+            if before is not None and _is_same_pack(before, report):
+                return
+            self.on_pack_start(source.name)
+        if before is not None:
+            self._drop(before)
+        if report.state is PackState.LOADED:
+            report = load_pack(source, self.registry)
+        self.reports[source.name] = report
 
-    def _load(self, source: PackSource, ledger: Ledger) -> PackReport:
-        blank = PackReport(name=source.name, state=PackState.FAILED, path=str(source.path))
+    def _judge(self, source: PackSource, ledger: Ledger) -> PackReport:
+        """The report of a pack before its code runs: LOADED when it may be loaded."""
+        blank = PackReport(name=source.name, state=PackState.LOADED, path=str(source.path))
         if source.is_disabled:
             return replace(blank, state=PackState.DISABLED, nodes=scan_node_names(source))
         try:
             digest = pack_digest(source)
         except PluginError as error:
-            return replace(blank, error=error.message)
-        blank = replace(blank, digest=digest.code)
+            return replace(blank, state=PackState.FAILED, error=error.message)
+        blank = replace(blank, digest=digest.code, version=digest.version)
         refusal = ledger.judge(source.name, digest.code, self.policy)
-        if refusal is not None:
-            state, reason = refusal
-            hint = f"If you trust it: python3 main.py nodes --allow {source.name}"
-            names = scan_node_names(source)
-            return replace(blank, state=state, error=reason, hint=hint, nodes=names)
-        self.on_pack_start(source.name)
-        return load_pack(source, self.registry)
+        if refusal is None:
+            return blank
+        state, reason = refusal
+        hint = f"If you trust it: python3 main.py nodes --allow {source.name}"
+        names = scan_node_names(source)
+        return replace(blank, state=state, error=reason, hint=hint, nodes=names)
+
+    def _drop(self, report: PackReport) -> None:
+        """Forget a pack: its node types and its modules."""
+        del self.reports[report.name]
+        self.registry.remove_pack(report.name)
+        forget_modules(Path(report.path))
+
+
+def _is_same_pack(before: PackReport, now: PackReport) -> bool:
+    """Whether a pack is loaded already, with these very files."""
+    loaded = before.state is PackState.LOADED
+    return loaded and (before.path, before.version) == (now.path, now.version)
 
 
 _Found = tuple[str, Callable[[], NodeType], type | None]  # label, maker, class to ask again
@@ -115,11 +131,11 @@ def load_pack(source: PackSource, registry: NodeRegistry) -> PackReport:
     install_host_modules()
     try:
         digest = pack_digest(source)
-        report = replace(report, digest=digest.code)
+        report = replace(report, digest=digest.code, version=digest.version)
         module = import_pack(source)
         found = list(_node_types(module, source.name))
     except (Exception, SystemExit) as error:  # noqa: BLE001 - a pack's own code
-        forget_modules(source)
+        forget_modules(source.path)
         return _failure(report, source, error)
     report = replace(report, state=PackState.LOADED)
     return _register(registry, report, module, found, digest.version)

@@ -18,8 +18,6 @@ from importlib.machinery import (
 from pathlib import Path
 from types import CodeType
 
-from engine.plugins.packs import PackSource
-
 
 class FreshSourceLoader(SourceFileLoader):
     """Compiles a source file whenever it is imported."""
@@ -61,9 +59,9 @@ def use_fresh_sources(folder: Path) -> None:
     importlib.invalidate_caches()
 
 
-def forget_modules(source: PackSource) -> None:
+def forget_modules(pack: Path) -> None:
     """Drop the modules of a pack, also those that it imported by a path of its own."""
-    roots = (str(source.path), os.path.realpath(source.path))
+    roots = (str(pack), os.path.realpath(pack))
     for name, module in list(sys.modules.items()):
         file: object = getattr(module, "__dict__", {}).get("__file__")
         if isinstance(file, str) and any(file == r or file.startswith(r + os.sep) for r in roots):

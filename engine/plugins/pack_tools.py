@@ -42,6 +42,10 @@ class Finding:
     message: str
     node: str | None = None
 
+    def __str__(self) -> str:
+        where = f"{self.node}: " if self.node else ""
+        return f"{self.severity}: {where}{self.message} [{self.code}]"
+
 
 def new_pack(folder: Path, name: str, *, template: Path = TEMPLATE) -> Path:
     """Make a working pack with a test in a `custom_nodes` folder, from the example pack.

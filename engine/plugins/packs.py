@@ -78,13 +78,15 @@ class PackReport:
     """What became of a pack, for people and for the catalogue.
 
     `nodes` are the types it has, known without running it when it was not loaded. `refused` maps
-    node types of a loaded pack that are not used to the reason.
+    node types of a loaded pack that are not used to the reason. `digest` covers its code,
+    `version` its data files too.
     """
 
     name: str
     state: PackState
     path: str = ""
     digest: str = ""
+    version: str = ""
     error: str = ""
     hint: str = ""
     traceback: str = ""

@@ -25,7 +25,6 @@ from engine.plugins.packs import (
     read_ledger,
 )
 from engine.plugins.registry import NodeRegistry, add_builtin
-from engine.plugins.watch import PackWatcher
 
 ROOT = Path(__file__).parents[2]
 SIMPLE = """
@@ -102,7 +101,7 @@ def test_new_pack_waits_for_permission(tmp_path: Path) -> None:
     assert report.state is PackState.NOT_ALLOWED and started == [] and len(loader.registry) == 0
     assert "python3 main.py nodes --allow mine" in loader.unavailable()["mine.Add"]
     assert allow_packs([tmp_path], tmp_path / "state", ["mine"]) == ("mine",)
-    assert loader.reload("mine") == loader.reports["mine"]
+    loader.load_all()
     assert started == ["mine"] and "mine.Add" in loader.registry
 
 
@@ -151,7 +150,7 @@ def test_reload_runs_new_sources_at_once(tmp_path: Path, ctx: CheckContext) -> N
     loader = loader_of(tmp_path, Policy.ALL)
     for number in (1, 2, 3):  # same size, same second: a bytecode cache would answer
         write(tmp_path, number=number)
-        loader.reload("mine")
+        loader.load_all()
         output = loader.registry.get("mine.Add").call({"a": 0}, ctx)
         assert output.result == (number,)  # pyright: ignore[reportAttributeAccessIssue]
     assert not list(tmp_path.rglob("*.pyc"))
@@ -173,10 +172,29 @@ def test_pack_that_is_gone_is_forgotten(tmp_path: Path) -> None:
     loader = loader_of(tmp_path, Policy.ALL)
     loader.load_all()
     pack.rename(tmp_path / "mine.disabled")
-    report = loader.reload("mine")
-    assert report is not None and report.state is PackState.DISABLED and not loader.registry.specs()
+    assert loader.load_all()[0].state is PackState.DISABLED and not loader.registry.specs()
     pack.with_name("mine.disabled").rename(tmp_path / "_mine")
-    assert loader.reload("mine") is None and loader.reports == {}
+    assert loader.load_all() == () and loader.reports == {}
+
+
+def test_loaded_pack_that_did_not_change_is_left_alone(tmp_path: Path) -> None:
+    write(tmp_path, "one")
+    write(tmp_path, "two")
+    started: list[str] = []
+    loader = PackLoader(
+        registry=NodeRegistry(),
+        folders=(tmp_path,),
+        state_dir=tmp_path / "state",
+        policy=Policy.ALL,
+        on_pack_start=started.append,
+    )
+    loader.load_all()
+    first = loader.registry.get("one.Add")
+    (tmp_path / "two" / "settings.json").write_text("{}")  # part of its version
+    write(tmp_path, "three")
+    loader.load_all()
+    assert started == ["one", "two", "three", "two"]
+    assert loader.registry.get("one.Add") is first
 
 
 def test_built_in_node_is_never_overridden(tmp_path: Path) -> None:
@@ -242,17 +260,6 @@ def test_digest_sees_code_and_data_but_not_line_ends(tmp_path: Path) -> None:
     assert pack_digest(source).code != first.code
 
 
-def test_watcher_names_saved_packs(tmp_path: Path) -> None:
-    write(tmp_path, "one")
-    write(tmp_path, "two")
-    watcher = PackWatcher([tmp_path])
-    assert watcher.poll() == ()
-    write(tmp_path, "two", number=10)
-    write(tmp_path, "three")
-    assert watcher.poll() == ("three", "two")
-    assert watcher.poll() == ()
-
-
 def test_shipped_pack_is_allowed_as_it_was_shipped(tmp_path: Path) -> None:
     source = PackSource(name="example_pack", path=ROOT / "custom_nodes" / "example_pack")
     assert SHIPPED["example_pack"] == pack_digest(source).code, (
@@ -262,7 +269,7 @@ def test_shipped_pack_is_allowed_as_it_was_shipped(tmp_path: Path) -> None:
 
 def test_plugins_need_no_torch() -> None:
     code = (
-        "import sys, engine.plugins.loader, engine.plugins.pack_tools, engine.plugins.watch, "
+        "import sys, engine.plugins.loader, engine.plugins.pack_tools, "
         "engine.plugins.schema_api.latest, engine.api.graph_builder\n"
         "assert not {'torch', 'numpy', 'PIL'} & set(sys.modules)"
     )

@@ -8,10 +8,10 @@ import torch
 from engine.api.node import Blocked, NodeOutput
 from engine.api.recipe import FileRef, Recipe
 from engine.plugins.check_values import CheckContext
-from engine.plugins.model_facade import MissingHostSymbol
-from engine.plugins.registry import NodeRegistry
 from engine.plugins.execution_api import ExecutionBlocker
+from engine.plugins.model_facade import MissingHostSymbol
 from engine.plugins.pack_values import from_pack
+from engine.plugins.registry import NodeRegistry
 from engine.plugins.schema_api import io, latest, ui
 
 MODEL = Recipe(part="denoiser", family="tiny", files=(FileRef(path="a", digest="d"),))
