@@ -16,7 +16,7 @@ from engine.api.errors import Problem
 from engine.api.events import LogLine, RunEvent
 from engine.config import ROOT, Config
 from engine.plugins.loader import PackLoader
-from engine.plugins.packs import PackReport, Policy, find_packs
+from engine.plugins.packs import PackReport, Policy
 from engine.plugins.registry import NodeRegistry, add_builtin
 from engine.run.assets import Assets
 from engine.run.codec import Codec, CodecTable
@@ -58,12 +58,8 @@ class Parts:
 
     def load_packs(self) -> None:
         """Load the packs that are there now, as the ledger on the disk allows."""
-        if not self.config.load_packs:
-            return
-        present = {source.name for source in find_packs(self.folders.custom_nodes)}
-        for name in set(self.loader.reports) - present:
-            self.loader.reload(name)
-        self.loader.load_all()
+        if self.config.load_packs:
+            self.loader.load_all()
 
     # What the worker loop asks for --------------------------------------------------------------
 
