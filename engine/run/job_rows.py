@@ -176,12 +176,12 @@ def add(connection: sqlite3.Connection, row: NewRow) -> Added:
 
 
 def finish(connection: sqlite3.Connection, row: OutcomeRow) -> bool:
-    """End a job if the token still fits; records of refused outputs stay."""
+    """End a job unless a newer lease was noted; records of refused outputs stay."""
     cursor = connection.execute(
         "UPDATE jobs SET state = ?, started_ms = ?, ended_ms = ?, results = ?, owners = ?, "
         "records = CASE records WHEN '{}' THEN ? ELSE json_patch(records, ?) END, events = ?, "
         "ended_seq = (SELECT coalesce(max(ended_seq), 0) + 1 FROM jobs "
-        f"WHERE {_IN_HISTORY}) WHERE id = ? AND lease_no = ? AND state = 'pending'",
+        f"WHERE {_IN_HISTORY}) WHERE id = ? AND lease_no <= ? AND state = 'pending'",
         (
             row.state,
             row.started_ms,
