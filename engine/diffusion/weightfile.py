@@ -2,6 +2,8 @@
 
 import json
 import pickle
+import re
+import warnings
 import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -140,7 +142,7 @@ def _info(path: Path, name: str, entry: Any, base: int) -> TensorInfo:
         dtype, shape, (begin, end) = entry["dtype"], entry["shape"], entry["data_offsets"]
     except (KeyError, TypeError, ValueError) as error:
         raise _corrupt(path, f"the entry of tensor {name[:200]} is incomplete") from error
-    if dtype not in DTYPES:
+    if not isinstance(dtype, str) or dtype not in DTYPES:
         raise _corrupt(path, f"tensor {name[:200]} has the unknown type {str(dtype)[:40]}")
     numbers = [*shape, begin, end] if isinstance(shape, list) else [None]
     if any(type(n) is not int or not 0 <= n < 2**48 for n in numbers) or len(shape) > 8:
@@ -192,14 +194,28 @@ def _is_pickle(path: Path) -> bool:
     return zipfile.is_zipfile(path) or start[:1] == b"\x80"
 
 
+_UNREADABLE = (
+    pickle.UnpicklingError,
+    RuntimeError,
+    EOFError,
+    ValueError,
+    LookupError,
+    AttributeError,
+    TypeError,
+)
+
+
 def _open_pickle(path: Path) -> WeightFile:
     try:
-        with _inert_classes(path):
+        with _inert_classes(path), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # old pickle protocols are read all the same
             data = torch.load(path, map_location="cpu", weights_only=True, mmap=_can_map(path))
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
+    except _UNREADABLE as error:
+        if named := re.search(r"GLOBAL (\S+)", str(error)):
+            raise _executes(path, named.group(1)) from error
         raise CorruptFile(
-            f"{path.name} cannot be read as plain weights: {str(error).splitlines()[0][:300]}",
-            hint="Convert it to safetensors with a tool you trust, or download it again.",
+            f"{path.name} is no sound checkpoint: it is cut off, damaged or of another kind.",
+            hint="Download or copy the file again, or convert it to safetensors.",
         ) from error
     for wrapper in ("state_dict", "params_ema", "params", "model"):
         if isinstance(data, dict) and isinstance(data.get(wrapper), dict):
@@ -245,12 +261,16 @@ def _inert_classes(path: Path) -> Iterator[None]:
     )
     refused = [n for n in names if not _is_harmless(n)]
     if refused:
-        raise CorruptFile(
-            f"{path.name} is refused: reading it would execute {', '.join(sorted(refused)[:5])}.",
-            hint="Use a safetensors version of this model.",
-        )
+        raise _executes(path, ", ".join(sorted(refused)[:5]))
     with torch.serialization.safe_globals([(_Inert, name) for name in names]):
         yield
+
+
+def _executes(path: Path, names: str) -> CorruptFile:
+    return CorruptFile(
+        f"{path.name} is refused: reading it would execute {names}.",
+        hint="Use a safetensors version of this model.",
+    )
 
 
 def _is_harmless(name: str) -> bool:
