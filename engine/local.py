@@ -53,7 +53,13 @@ class Result:
 
         Image.init()
         endings = {ending for ending, name in Image.EXTENSION.items() if name in Image.OPEN}
-        return [Image.open(path) for path in self.files if path.suffix.lower() in endings]
+        pictures: list[Image.Image] = []
+        for path in self.files:
+            if path.suffix.lower() in endings:
+                with Image.open(path) as picture:
+                    picture.load()
+                    pictures.append(picture)
+        return pictures
 
     def _repr_png_(self) -> bytes | None:
         images = self.images
@@ -84,7 +90,7 @@ class Workflow:
             )
         node = self._find(node_name)
         kind = self._weft.input_type(node["class_type"], input_name)
-        node.setdefault("inputs", {})[input_name] = _typed(value, kind)
+        node["inputs"] = {**node.get("inputs", {}), input_name: _typed(value, kind)}
         return self
 
     def problems(self) -> tuple[Problem, ...]:
@@ -158,9 +164,16 @@ class Weft:
         return Workflow(self, prompt)
 
     def input_type(self, class_type: str, input_name: str) -> str:
-        """The wire type of an input, or "" if it is unknown."""
+        """The wire type of an input, "" for a node type that is not here. Raises: EngineError."""
         spec = self._parts.core.catalogue.get(class_type)
-        found = spec and spec.input(input_name)
+        if spec is None:
+            return ""
+        found = spec.input(input_name)
+        if found is None and not spec.takes_any_input:
+            names = ", ".join(i.name for i in spec.inputs)
+            raise EngineError(
+                f"{class_type} has no input {input_name}.", hint=f"Its inputs: {names}."
+            )
         return found.type if found else ""
 
     def check(self, prompt: Mapping[str, Any]) -> Validation:

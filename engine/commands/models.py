@@ -8,12 +8,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from engine.api.errors import EngineError, ModelError
-from engine.bootstrap import folders_of
 from engine.diffusion.families import identify
 from engine.diffusion.weightfile import open_weights
 from engine.launch_flags import add_folder_flags, config_of
 from engine.run.digests import Digests
 from engine.run.folders import Folders
+from engine.run.settings import folders_of
 
 CHECKPOINTS = ("checkpoints",)
 

@@ -39,6 +39,9 @@ def main(argv: Sequence[str]) -> int:
                     f"--set {setting}: no '='.", hint='For example: --set 6.text="a red circle"'
                 )
             workflow.set(key, value)
+        for problem in workflow.problems():
+            if problem.severity == "warning":
+                say(f"Warning: {problem.message} {problem.hint or ''}".rstrip())
         with _ProgressBar() as bar:
             result = workflow.run(on_event=bar.show)
     if options.explain:
@@ -77,7 +80,9 @@ class _ProgressBar:
         if self._bar is None or event.node_id != self._node:
             if self._bar is not None:
                 self._bar.close()
-            self._bar = tqdm(total=event.maximum, desc=f"node {event.display_id}", leave=False)
+            self._bar = tqdm(
+                total=event.maximum, desc=f"node {event.display_id}", leave=False, disable=None
+            )
             self._node = event.node_id
-        self._bar.n = event.value
+        self._bar.n = int(event.value)
         self._bar.refresh()

@@ -1,0 +1,108 @@
+"""The engine in one process: `main.py run`, `validate`, and the Python API."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from engine.api.errors import EngineError, GraphInvalid
+from engine.commands import run, validate
+from engine.config import ROOT, Config
+from engine.local import Weft
+from tests.tiny_checkpoint import write_tiny_checkpoint
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("base")
+    checkpoint = folder / "models" / "checkpoints" / "tiny.safetensors"
+    checkpoint.parent.mkdir(parents=True)
+    write_tiny_checkpoint(checkpoint)
+    prompt = json.loads((ROOT / "engine" / "default_workflow.json").read_text(encoding="utf-8"))
+    prompt["4"]["inputs"]["ckpt_name"] = "tiny.safetensors"
+    prompt["3"]["inputs"]["steps"] = 2
+    (folder / "workflow.json").write_text(json.dumps(prompt), encoding="utf-8")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def weft(base: Path):
+    with Weft(Config(base_dir=base)) as engine:
+        yield engine
+
+
+def test_load_set_run_gives_files_and_pictures(weft: Weft, base: Path):
+    workflow = weft.load(base / "workflow.json").set("6.text", "a red circle").set("3.seed", "5")
+    result = workflow.run()
+    assert [f.parent for f in result.files] == [base / "output"]
+    assert result.images[0].size == (64, 64)
+    assert result.records["3"].state == "ran"
+    assert result._repr_png_() is not None  # what a notebook asks for
+
+
+def test_the_same_again_is_cached_and_a_change_says_why(weft: Weft, base: Path):
+    workflow = weft.load(base / "workflow.json").set("3.seed", 6)
+    workflow.run()
+    again = workflow.run()
+    assert {r.state for r in again.records.values()} == {"memory"}
+    changed = workflow.set("KSampler.cfg", 3.5).run()
+    assert changed.records["3"].state == "ran"
+    assert "cfg" in changed.records["3"].reason
+
+
+def test_a_saved_picture_loads_as_its_workflow(weft: Weft, base: Path):
+    made = weft.load(base / "workflow.json").run().files[0]
+    with Image.open(made) as picture:
+        assert picture.info["prompt"]
+    again = weft.load(made).run()
+    assert {r.state for r in again.records.values()} == {"memory"}
+
+
+def test_all_problems_come_at_once(weft: Weft, base: Path):
+    workflow = weft.load(base / "workflow.json").set("3.steps", "many").set("5.width", 3)
+    with pytest.raises(GraphInvalid) as refused:
+        workflow.run()
+    assert {p.input_name for p in refused.value.problems} == {"steps", "width"}
+
+
+@pytest.mark.parametrize(
+    ("key", "words"),
+    [("6.txt", "no input txt"), ("text", "NODE.INPUT"), ("99.text", "No node is called '99'")],
+)
+def test_a_wrong_name_says_what_there_is(weft: Weft, base: Path, key: str, words: str):
+    with pytest.raises(EngineError, match=words):
+        weft.load(base / "workflow.json").set(key, "x")
+
+
+@pytest.mark.parametrize("content", ["", "{", "[1]", "[" * 100_000])
+def test_a_file_that_is_no_workflow_says_so(weft: Weft, tmp_path: Path, content: str):
+    path = tmp_path / "x.json"
+    path.write_text(content, encoding="utf-8")
+    with pytest.raises(EngineError, match=r"x\.json holds no"):
+        weft.load(path)
+
+
+def flags(base: Path, *more: Any) -> list[str]:
+    return [str(base / "workflow.json"), "--base-directory", str(base), *map(str, more)]
+
+
+def test_run_prints_the_files(base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    code = run.main(flags(base, "--set", "3.seed=9", "--output", tmp_path, "--explain"))
+    shown = capsys.readouterr()
+    (path,) = shown.out.splitlines()
+    assert code == 0
+    assert Path(path).parent == tmp_path
+    assert Path(path).exists()
+    assert "KSampler" in shown.err
+
+
+def test_validate_tells_all_and_fails(base: Path, capsys: pytest.CaptureFixture[str]):
+    assert validate.main(flags(base)) == 0
+    broken = base / "broken.json"
+    broken.write_text('{"1": {"class_type": "KSampl", "inputs": {}}}', encoding="utf-8")
+    assert validate.main([str(broken), "--base-directory", str(base), "--json"]) == 1
+    problems = json.loads(capsys.readouterr().out.partition("\n")[2])
+    assert problems[0]["code"] == "missing_node_type"
+    assert "KSampler" in problems[0]["hint"]
