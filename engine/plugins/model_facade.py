@@ -104,6 +104,10 @@ class ModelFacade(PartFacade):
         self._hook("sampler_post_cfg_function", post_cfg_function, append=True)
         self._always_both(disable_cfg1_optimization)
 
+    def set_model_denoise_mask_function(self, denoise_mask_function: Callable[..., Any]) -> None:
+        """Change the mask of what is repainted at each step by `fn(sigma, mask, extra_options)`."""
+        self._hook("denoise_mask_function", denoise_mask_function)
+
     def _hook(self, slot: str, function: Callable[..., Any], *, append: bool = False) -> None:
         self._recipe = self._recipe.with_hook(Hook(slot=slot, function=function), append=append)
 

@@ -190,6 +190,7 @@ def test_model_hooks_end_up_on_the_recipe(registry: NodeRegistry, ctx: CheckCont
         "sampler_pre_cfg_function",
         "sampler_post_cfg_function",
         "sampler_post_cfg_function",
+        "denoise_mask_function",
     ]
     assert [f({}) for f in hooked.hooks_of("sampler_post_cfg_function")] == ["post 1", "post 2"]
     assert hooked.option("disable_cfg1_optimization") is True
