@@ -166,7 +166,7 @@ async def check_access(request: web.Request, handler: Handler) -> web.StreamResp
         return web.Response(status=204, headers=cors_headers(access, request))
     if has_query_token(access, request):
         if request.path == "/" and request.method == "GET":
-            response: web.StreamResponse = web.Response(status=303, headers={"Location": "/"})
+            response: web.StreamResponse = web.Response(status=303, headers={"Location": "./"})
             set_session_cookie(access, request, response)
             return response
         response = await handler(request)
@@ -178,6 +178,7 @@ async def check_access(request: web.Request, handler: Handler) -> web.StreamResp
 
 async def _add_headers(request: web.Request, response: web.StreamResponse) -> None:
     headers = response.headers
+    headers["Server"] = "Weft"
     headers["X-Content-Type-Options"] = "nosniff"
     headers["Referrer-Policy"] = "no-referrer"
     headers["Cross-Origin-Resource-Policy"] = "same-origin"

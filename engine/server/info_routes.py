@@ -124,8 +124,7 @@ async def system_stats(request: web.Request) -> web.Response:
                 "argv": ["main.py", *services.config.argv],
                 "machine": platform.machine(),
             },
-            "devices": [{**_cpu(memory), **device} for device in services.devices]
-            or [_cpu(memory)],
+            "devices": [{**cpu, **device} for device in services.devices] or [cpu],
         }
     )
 

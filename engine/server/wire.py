@@ -124,16 +124,29 @@ class JobView:
     executed: list[str] = field(default_factory=list)
     current: str | None = None
     failure: NodeFailed | None = None
+    has_told_cached: bool = False
 
     def messages(self, event: RunEvent) -> list[Message]:
-        """The customary messages of one event, in their order; updates the view."""
+        """The customary messages of one event, in their order; updates the view.
+
+        `execution_cached` always follows the start, also when nothing was found.
+        """
+        if self.has_told_cached or isinstance(event, JobStarted | NodesCached):
+            return self._messages(event)
+        return [self._cached(()), *self._messages(event)]
+
+    def _cached(self, nodes: Sequence[str]) -> Message:
+        self.has_told_cached = True
+        self.executed.extend(nodes)
+        data = {"nodes": list(nodes), "prompt_id": self.job_id}
+        return Message(type="execution_cached", data=data)
+
+    def _messages(self, event: RunEvent) -> list[Message]:
         match event:
             case JobStarted():
                 return [self._timed("execution_start", event.timestamp_ms)]
             case NodesCached():
-                self.executed.extend(event.records)
-                data = {"nodes": list(event.records), "prompt_id": self.job_id}
-                return [Message(type="execution_cached", data=data)]
+                return [self._cached(tuple(event.records))]
             case NodeStarted():
                 return [self._started(event)]
             case NodeProgress():
