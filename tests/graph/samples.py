@@ -1,9 +1,16 @@
 """Small node types for the tests of the graph, as specs."""
 
-from engine.api.spec import InputSpec, NodeSpec, OutputSpec
+from collections.abc import Sequence
+from typing import Any
+
+from hypothesis import settings
+
+from engine.api.spec import InputKind, InputSpec, NodeSpec, OutputSpec
 from engine.graph.catalogue import Catalogue
 from engine.graph.prompt import parse_prompt
 from engine.graph.validate import validate
+
+FUZZ = settings(max_examples=70, deadline=None, database=None)
 
 FILES = {
     "checkpoints": ["tiny.safetensors", "sd/photo.safetensors"],
@@ -11,20 +18,20 @@ FILES = {
 }
 
 
-def files_of(folder):
+def files_of(folder: str):
     return FILES.get(folder, [])
 
 
-def _in(name, type, kind="required", **more):
+def _in(name: str, type: Any, kind: InputKind = "required", **more: Any):
     options = {k: more.pop(k) for k in tuple(more) if k not in ("choices", "folder")}
     return InputSpec(name=name, type=type, kind=kind, options=options, **more)
 
 
-def _out(*types):
+def _out(*types: str) -> tuple[OutputSpec, ...]:
     return tuple(OutputSpec(name=t, type=t) for t in types)
 
 
-def _node(name, inputs=(), outputs=(), **more):
+def _node(name: str, inputs: Any = (), outputs: Sequence[str] = (), **more: Any):
     more = {"title": name, "category": "test", **more}
     return NodeSpec(name=name, inputs=tuple(inputs), outputs=_out(*outputs), **more)
 
@@ -82,21 +89,21 @@ SPECS = [
 CATALOGUE = Catalogue({s.name: s for s in SPECS})
 
 
-def node(class_type, title=None, /, **inputs):
+def node(class_type: str, title: str | None = None, /, **inputs: Any):
     out = {"class_type": class_type, "inputs": inputs}
     return out if title is None else {**out, "_meta": {"title": title}}
 
 
-def graph(**nodes):
+def graph(**nodes: Any):
     """A graph of nodes whose ids start with `n`: `n1` is node 1."""
     return parse_prompt({i.removeprefix("n"): n for i, n in nodes.items()})
 
 
-def check(targets=None, **nodes):
+def check(targets: Any = None, **nodes: Any):
     return validate(graph(**nodes), CATALOGUE, files_of, targets)
 
 
-def chain(length, **last):
+def chain(length: int):
     """A prompt of `length` additions in a row, shown at the end."""
     prompt = {"0": node("Add", a=1)}
     for i in range(1, length):

@@ -1,5 +1,8 @@
 """Plans: only what is needed, each node after those it waits for, also while the graph grows."""
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 
 from engine.api.errors import GraphInvalid
@@ -8,11 +11,13 @@ from engine.graph.prompt import Link, parse_prompt
 from tests.graph.samples import CATALOGUE, chain, node
 
 
-def plan(prompt, outputs, has_result=None):
+def plan(
+    prompt: dict[str, Any], outputs: list[str], has_result: Callable[[str], bool] | None = None
+):
     return Plan(parse_prompt(prompt), CATALOGUE, outputs, has_result=has_result)
 
 
-def run(a_plan):
+def run(a_plan: Plan):
     """Run to the end, one node at a time; the order."""
     order = []
     while (node_id := a_plan.next_ready()) is not None:
@@ -31,7 +36,7 @@ DIAMOND = {
 }
 
 
-def test_runs_what_is_needed_parents_first_depth_first():
+def test_runs_what_is_needed_parents_first_depth_first() -> None:
     one = plan(DIAMOND, ["show"])
     assert len(one) == 5
     assert run(one) == ["top", "left", "right", "sum", "show"]
@@ -40,7 +45,7 @@ def test_runs_what_is_needed_parents_first_depth_first():
     assert not one.is_done("unused")
 
 
-def test_hands_out_all_that_can_run_side_by_side():
+def test_hands_out_all_that_can_run_side_by_side() -> None:
     one = plan(DIAMOND, ["show"])
     assert one.next_ready() == "top"
     assert one.next_ready() is None
@@ -54,7 +59,7 @@ def test_hands_out_all_that_can_run_side_by_side():
     assert not one.is_finished
 
 
-def test_finishes_one_output_before_the_next():
+def test_finishes_one_output_before_the_next() -> None:
     prompt = {
         "a": node("Number", value=1),
         "b": node("Number", value=2),
@@ -64,10 +69,10 @@ def test_finishes_one_output_before_the_next():
     assert run(plan(prompt, ["show a", "show b"])) == ["a", "show a", "b", "show b"]
 
 
-def test_what_only_results_need_is_left_out():
+def test_what_only_results_need_is_left_out() -> None:
     asked = []
 
-    def has_result(node_id):
+    def has_result(node_id: str):
         asked.append(node_id)
         return node_id == "left"
 
@@ -79,7 +84,7 @@ def test_what_only_results_need_is_left_out():
     assert len(cached) == 0
 
 
-def test_a_chain_of_ten_thousand_in_linear_work():
+def test_a_chain_of_ten_thousand_in_linear_work() -> None:
     one = plan(chain(10_000), ["show"])
     assert run(one) == [*map(str, range(10_000)), "show"]
 
@@ -94,7 +99,7 @@ LAZY = {
 }
 
 
-def test_lazy_inputs_run_when_asked_for():
+def test_lazy_inputs_run_when_asked_for() -> None:
     one = plan(LAZY, ["show"])
     assert one.next_ready() == "on"
     one.mark_done("on")
@@ -112,21 +117,22 @@ def test_lazy_inputs_run_when_asked_for():
     assert not one.is_done("no")
 
 
-def test_lazy_inputs_without_a_check_are_followed_and_raw_links_are_not():
+def test_lazy_inputs_without_a_check_are_followed_and_raw_links_are_not() -> None:
     prompt = {"1": node("Number", value=1), "2": node("LazyWithoutCheck", value=["1", 0])}
     assert run(plan(prompt, ["2"])) == ["1", "2"]
     prompt["2"] = node("Raw", value=["1", 0])
     assert run(plan(prompt, ["2"])) == ["2"]
 
 
-def test_expansion():
+def test_expansion() -> None:
     prompt = {
         "show": node("Show", value=["10", 0]),
         "10": node("Add", a=["n", 0]),
         "n": node("Number", value=1),
     }
     one = plan(prompt, ["show"])
-    one.mark_done(one.next_ready())
+    assert one.next_ready() == "n"
+    one.mark_done("n")
     assert one.next_ready() == "10"
     inner = {"n": node("Number", value=2), "2": node("Add", a=["n", 0], b=["show", 0])}
     inner["2"]["inputs"]["b"] = 5
@@ -151,7 +157,7 @@ def test_expansion():
     assert "10.1.2" in one.graph.to_json()
 
 
-def test_an_expansion_may_show_its_nodes_elsewhere():
+def test_an_expansion_may_show_its_nodes_elsewhere() -> None:
     one = plan({"1": node("Number", value=1), "2": node("Show", value=["1", 0])}, ["2"])
     one.next_ready()
     inner = {**node("Number", value=1), "override_display_id": "2"}
@@ -160,7 +166,7 @@ def test_an_expansion_may_show_its_nodes_elsewhere():
     assert one.display_id("1.0.b") == "1"
 
 
-def test_the_plan_leaves_the_graph_that_it_got_as_it_is():
+def test_the_plan_leaves_the_graph_that_it_got_as_it_is() -> None:
     graph = parse_prompt(DIAMOND)
     one = Plan(graph, CATALOGUE, ["show"])
     one.expand("top", {"x": node("Number", value=1)})
@@ -177,7 +183,7 @@ def test_the_plan_leaves_the_graph_that_it_got_as_it_is():
         ({"top.0.twice": node("Number", value=1)}, "invalid_prompt"),
     ],
 )
-def test_expansions_that_cannot_run(inner, code):
+def test_expansions_that_cannot_run(inner: Any, code: str) -> None:
     one = plan(DIAMOND, ["show"])
     one.expand("top", {"twice": node("Number", value=1)})
     with pytest.raises(GraphInvalid) as caught:
@@ -185,7 +191,7 @@ def test_expansions_that_cannot_run(inner, code):
     assert caught.value.code == code
 
 
-def test_a_circle_through_an_expansion_is_named():
+def test_a_circle_through_an_expansion_is_named() -> None:
     one = plan({"1": node("Number", value=1), "2": node("Show", value=["1", 0])}, ["2"])
     assert one.next_ready() == "1"
     one.expand("1", {"x": node("Add", a=["1", 0])})
@@ -196,7 +202,7 @@ def test_a_circle_through_an_expansion_is_named():
     assert plan(DIAMOND, ["show"]).blocked_by() == ()
 
 
-def test_deep_loops_of_expansions_stay_linear():
+def test_deep_loops_of_expansions_stay_linear() -> None:
     one = plan({"0": node("Number", value=1), "s": node("Show", value=["0", 0])}, ["s"])
     for depth in range(2000):
         current = one.next_ready()

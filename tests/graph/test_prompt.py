@@ -1,15 +1,17 @@
 """Prompts in API form: what is read, and that nothing malformed gets further."""
 
+from typing import Any
+
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.api.errors import GraphInvalid
 from engine.graph.prompt import Link, as_link, parse_prompt, shown
-from tests.graph.samples import node
+from tests.graph.samples import FUZZ, node
 
 
-def test_reads_nodes_links_and_titles():
+def test_reads_nodes_links_and_titles() -> None:
     body = {
         "4": node("CheckpointLoaderSimple", ckpt_name="tiny.safetensors"),
         "10:3": node("CLIPTextEncode", "Prompt", text="a", clip=["4", 1]),
@@ -22,7 +24,7 @@ def test_reads_nodes_links_and_titles():
     assert graph.to_json() == body
 
 
-def test_lists_that_are_values_are_wrapped():
+def test_lists_that_are_values_are_wrapped() -> None:
     body = {"1": node("Tags", tags={"__value__": ["a", 1]}, other={"__value__": ["1", 0]})}
     graph = parse_prompt(body)
     assert graph.nodes["1"].inputs == {"tags": ["a", 1], "other": ["1", 0]}
@@ -30,15 +32,15 @@ def test_lists_that_are_values_are_wrapped():
 
 
 @pytest.mark.parametrize("value", [["1"], ["1", 0, 0], ["1", True], [1, 0], ["1", "0"], ["1", 0.5]])
-def test_what_is_no_link(value):
+def test_what_is_no_link(value: Any) -> None:
     assert as_link(value) is None
 
 
-def test_a_link_may_have_a_whole_float():
+def test_a_link_may_have_a_whole_float() -> None:
     assert as_link(["1", 2.0]) == Link("1", 2)
 
 
-def deep(levels):
+def deep(levels: int):
     value = []
     for _ in range(levels):
         value = [value]
@@ -72,7 +74,7 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("name", BROKEN)
-def test_broken(name):
+def test_broken(name: str) -> None:
     body, code = BROKEN[name]
     with pytest.raises(GraphInvalid) as caught:
         parse_prompt(body)
@@ -83,7 +85,7 @@ def test_broken(name):
     assert len(str(caught.value)) < 500
 
 
-def test_all_broken_nodes_are_named():
+def test_all_broken_nodes_are_named() -> None:
     with pytest.raises(GraphInvalid) as caught:
         parse_prompt({"1": None, "2": {"inputs": 3, "class_type": "A"}, "3": {}, "4": node("A")})
     assert [p.node_id for p in caught.value.problems] == ["1", "2", "3"]
@@ -109,18 +111,18 @@ JSON = st.recursive(
 )
 
 
-@settings(max_examples=80, deadline=None)
+@FUZZ
 @given(JSON)
-def test_any_json_is_read_or_refused(body):
+def test_any_json_is_read_or_refused(body: Any) -> None:
     try:
         parse_prompt(body)
     except GraphInvalid as refusal:
         assert refusal.problems
 
 
-@settings(max_examples=100, deadline=None)
+@FUZZ
 @given(JSON)
-def test_any_value_can_be_shown(value):
+def test_any_value_can_be_shown(value: Any) -> None:
     text = shown(value)
     assert len(text) < 400
     assert text.encode()

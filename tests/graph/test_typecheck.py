@@ -27,11 +27,11 @@ from engine.graph.typecheck import fits, is_link_only
         ("IMAGE", ",", False),
     ],
 )
-def test_fits(output, input, does_fit):
+def test_fits(output: str, input: str, does_fit: bool) -> None:
     assert fits(output, input) is does_fit
 
 
-def test_link_only():
+def test_link_only() -> None:
     assert is_link_only("IMAGE,MASK")
     assert not is_link_only("IMAGE,STRING")
     assert not is_link_only("PACK_COLOUR")
@@ -53,11 +53,11 @@ def test_link_only():
         ("x" * 500, "y" * 500, False),
     ],
 )
-def test_typing_errors(wrong, right, is_typo):
+def test_typing_errors(wrong: str, right: str, is_typo: bool) -> None:
     assert is_likely_typo(wrong, right) is is_typo
 
 
-def test_suggestions():
+def test_suggestions() -> None:
     known = ["KSampler", "KSamplerAdvanced", "SaveImage"]
     assert suggest("ksampler", known)[0] == "KSampler"
     assert suggest("SvaeImage", known) == ("SaveImage",)

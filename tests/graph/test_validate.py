@@ -1,25 +1,28 @@
 """Validation: every problem at once, with its code, place and advice."""
 
+import json
+from typing import Any
+
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.api.errors import GraphInvalid, Problem
 from engine.graph.prompt import parse_prompt
 from engine.graph.validate import nodes_with_own_check, validate, with_problems
 from engine.graph.wire_errors import to_wire
-from tests.graph.samples import CATALOGUE, FILES, chain, check, files_of, node
+from tests.graph.samples import CATALOGUE, FILES, FUZZ, chain, check, files_of, node
 
 LOADER = node("CheckpointLoaderSimple", ckpt_name="tiny.safetensors")
 IMAGE = node("LoadImage", image="example.png")
 
 
-def sampler(**changes):
+def sampler(**changes: Any):
     inputs = {"model": ["1", 0], "steps": 20, "cfg": 7.0, "sampler_name": "euler", **changes}
     return node("KSampler", **{n: v for n, v in inputs.items() if v is not ...})
 
 
-def with_sampler(**changes):
+def with_sampler(**changes: Any):
     return {"n1": LOADER, "n2": sampler(**changes), "n3": node("Show", value=["2", 0])}
 
 
@@ -126,7 +129,7 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("name", BROKEN)
-def test_broken_prompt(name):
+def test_broken_prompt(name: str) -> None:
     nodes, (code, node_id, input_name, advice) = BROKEN[name]
     found = check(**nodes)
     assert found.bad_outputs or code == "prompt_no_outputs"
@@ -141,14 +144,14 @@ def test_broken_prompt(name):
         assert problem.node_type
 
 
-def test_a_good_prompt_has_no_problems():
+def test_a_good_prompt_has_no_problems() -> None:
     found = check(**with_sampler())
     assert found.problems == ()
     assert found.good_outputs == ("3",)
     assert found.bad_outputs == ()
 
 
-def test_all_problems_come_at_once():
+def test_all_problems_come_at_once() -> None:
     found = check(
         n1=node("CheckpointLoaderSimple", ckpt_name="no.safetensors"),
         n2=sampler(steps=0, cfg="x", sampler_name="no", model=...),
@@ -168,7 +171,7 @@ def test_all_problems_come_at_once():
     }
 
 
-def test_a_cycle_is_named_in_the_direction_of_the_data():
+def test_a_cycle_is_named_in_the_direction_of_the_data() -> None:
     found = check(
         n1=node("Add", "A", a=["3", 0]),
         n2=node("Add", "B", a=["1", 0]),
@@ -176,13 +179,15 @@ def test_a_cycle_is_named_in_the_direction_of_the_data():
         n4=node("Show", value=["3", 0]),
     )
     (problem,) = found.errors
+    cycle = problem.extra["cycle"]
+    assert isinstance(cycle, list)
+    assert cycle[0] == cycle[-1]
     assert "A (1) -> B (2) -> C (3) -> A (1)" in problem.message.replace(
         "C (3) -> A (1) -> B (2) -> C (3)", "A (1) -> B (2) -> C (3) -> A (1)"
     )
-    assert problem.extra["cycle"][0] == problem.extra["cycle"][-1]
 
 
-def test_a_long_cycle_is_shortened():
+def test_a_long_cycle_is_shortened() -> None:
     nodes = {f"n{i}": node("Add", a=[str(i - 1), 0]) for i in range(1, 3000)}
     found = check(**nodes, n0=node("Add", a=["2999", 0]), nx=node("Show", value=["5", 0]))
     (problem,) = found.errors
@@ -190,7 +195,7 @@ def test_a_long_cycle_is_shortened():
     assert len(problem.message) < 600
 
 
-def test_outputs_after_a_cycle_are_refused():
+def test_outputs_after_a_cycle_are_refused() -> None:
     found = check(
         n1=node("Add", a=["2", 0], b=["3", 0]),
         n2=node("Add", a=["1", 0]),
@@ -204,7 +209,7 @@ def test_outputs_after_a_cycle_are_refused():
     assert found.good_outputs == ("7",)
 
 
-def test_good_outputs_run_though_others_are_refused():
+def test_good_outputs_run_though_others_are_refused() -> None:
     found = check(
         n1=node("Number", value=1),
         n2=node("Number", value="x"),
@@ -218,7 +223,7 @@ def test_good_outputs_run_though_others_are_refused():
     assert found.dependent_outputs == {"2": ("4", "6")}
 
 
-def test_problems_that_no_output_meets_are_warnings():
+def test_problems_that_no_output_meets_are_warnings() -> None:
     found = check(
         n1=node("Number", value="x"), n2=node("Add", a=["1", 0]), **shifted(with_sampler())
     )
@@ -226,7 +231,7 @@ def test_problems_that_no_output_meets_are_warnings():
     assert found.can_run
 
 
-def shifted(nodes):
+def shifted(nodes: Any):
     """The same nodes under ids from 10 on."""
     out = {}
     for name, one in nodes.items():
@@ -237,25 +242,25 @@ def shifted(nodes):
     return out
 
 
-def test_a_cycle_that_no_output_needs_is_a_warning():
+def test_a_cycle_that_no_output_needs_is_a_warning() -> None:
     found = check(n1=node("Add", a=["1", 0]), n2=node("Show", value=1))
     assert [(p.code, p.severity) for p in found.problems] == [("dependency_cycle", "warning")]
     assert found.good_outputs == ("2",)
 
 
-def test_undeclared_inputs_are_warnings_and_stay():
+def test_undeclared_inputs_are_warnings_and_stay() -> None:
     found = check(**with_sampler(upload="image"))
     assert [(p.code, p.severity) for p in found.problems] == [("undeclared_input", "warning")]
     assert found.graph.nodes["2"].inputs["upload"] == "image"
     assert found.can_run
 
 
-def test_numbered_names_are_no_typing_errors():
+def test_numbered_names_are_no_typing_errors() -> None:
     found = check(n1=node("Add", a=1, a2=1), n2=node("Show", value=["1", 0]))
     assert [p.severity for p in found.problems] == ["warning"]
 
 
-def test_nodes_that_take_anything_get_no_warning():
+def test_nodes_that_take_anything_get_no_warning() -> None:
     assert check(n1=node("Kwargs", a=1, x=2), n2=node("Show", value=["1", 0])).problems == ()
 
 
@@ -274,7 +279,7 @@ def test_nodes_that_take_anything_get_no_warning():
         ("Real", "1e3", 1000.0),
     ],
 )
-def test_numbers_are_converted(kind, given_value, taken):
+def test_numbers_are_converted(kind: str, given_value: Any, taken: Any) -> None:
     found = check(n1=node(kind, value=given_value), n2=node("Show", value=["1", 0]))
     value = found.graph.nodes["1"].inputs["value"]
     assert (value, type(value)) == (taken, type(taken))
@@ -285,7 +290,7 @@ def test_numbers_are_converted(kind, given_value, taken):
     "value",
     ["1_000", "٣", "nan", "inf", "1e400", "", "0x10", 10**400, "9" * 5000, "1,5", {}, "20.5"],
 )
-def test_numbers_that_are_none(value):
+def test_numbers_that_are_none(value: Any) -> None:
     for kind in ("Number", "Real"):
         if (kind, value) in (("Real", "20.5"), ("Number", 10**400)):
             continue
@@ -296,17 +301,17 @@ def test_numbers_that_are_none(value):
 @pytest.mark.parametrize(
     ("value", "taken"), [(True, True), (0, False), (1.0, True), ("True", True)]
 )
-def test_truths_are_converted(value, taken):
+def test_truths_are_converted(value: Any, taken: Any) -> None:
     found = check(**with_sampler(noise=value))
     assert found.graph.nodes["2"].inputs["noise"] is taken
 
 
 @pytest.mark.parametrize("value", ["yes", 2, None, "", {}])
-def test_truths_that_are_none(value):
+def test_truths_that_are_none(value: Any) -> None:
     assert [p.code for p in check(**with_sampler(noise=value)).errors] == ["invalid_input_type"]
 
 
-def test_a_number_may_stand_for_a_text():
+def test_a_number_may_stand_for_a_text() -> None:
     found = check(n1=LOADER, n2=node("CLIPTextEncode", text=7, clip=["1", 1]), n3=SHOW2)
     assert found.graph.nodes["2"].inputs["text"] == "7"
 
@@ -314,7 +319,7 @@ def test_a_number_may_stand_for_a_text():
 SHOW2 = node("Show", value=["2", 0])
 
 
-def test_the_graph_that_came_is_left_as_it_was():
+def test_the_graph_that_came_is_left_as_it_was() -> None:
     graph = parse_prompt({"1": node("Number", value="20"), "2": node("Show", value=["1", 0])})
     found = validate(graph, CATALOGUE, files_of)
     assert graph.nodes["1"].inputs["value"] == "20"
@@ -323,12 +328,12 @@ def test_the_graph_that_came_is_left_as_it_was():
 
 
 @pytest.mark.parametrize("name", ["sub\\photo.png", "sub/photo.png [input]", "x.png [output]"])
-def test_file_names_as_clients_write_them(name):
+def test_file_names_as_clients_write_them(name: str) -> None:
     found = check(n1=node("LoadImage", image=name), n2=node("Show", value=["1", 0]))
     assert found.problems == ()
 
 
-def test_unions_and_any_fit():
+def test_unions_and_any_fit() -> None:
     found = check(
         n1=IMAGE,
         n2=node("Either", value=["1", 1], mask=["1", 1]),
@@ -339,17 +344,17 @@ def test_unions_and_any_fit():
     assert found.problems == ()
 
 
-def test_a_missing_optional_socket_may_be_null():
+def test_a_missing_optional_socket_may_be_null() -> None:
     found = check(n1=IMAGE, n2=node("Either", value=["1", 0], mask=None), n3=SHOW2)
     assert found.problems == ()
 
 
-def test_multiselect():
+def test_multiselect() -> None:
     found = check(n1=node("Tags", tags={"__value__": ["a", "c"]}), n2=node("Show", value=["1", 0]))
     assert found.problems == ()
 
 
-def test_the_nodes_own_check_replaces_ranges():
+def test_the_nodes_own_check_replaces_ranges() -> None:
     nodes = {"n1": node("OwnCheck", a=9, b=5), "n2": node("Show", value=["1", 0])}
     found = check(**nodes)
     assert found.problems == ()
@@ -360,12 +365,12 @@ def test_the_nodes_own_check_replaces_ranges():
     assert refused.errors == (problem,)
 
 
-def test_own_checks_keep_what_was_found_before():
+def test_own_checks_keep_what_was_found_before() -> None:
     found = check(n1=node("Number", value="x"), n2=node("Show", value=["1", 0]), n3=node("Nope"))
     assert with_problems(found, CATALOGUE, []).problems == found.problems
 
 
-def test_targets_limit_the_run():
+def test_targets_limit_the_run() -> None:
     nodes = {
         "n1": node("Number", value="x"),
         "n2": node("Show", value=["1", 0]),
@@ -384,10 +389,10 @@ def test_targets_limit_the_run():
     assert {p.code for p in check(targets=[], **nodes).errors} == {"prompt_no_outputs"}
 
 
-def test_files_are_listed_once_per_folder():
+def test_files_are_listed_once_per_folder() -> None:
     asked = []
 
-    def list_files(folder):
+    def list_files(folder: str):
         asked.append(folder)
         return FILES.get(folder, [])
 
@@ -401,18 +406,18 @@ class CountingDict(dict):
 
     reads = 0
 
-    def get(self, *args):
+    def get(self, *args: Any):
         CountingDict.reads += 1
         return super().get(*args)
 
-    def __getitem__(self, key):
+    def __getitem__(self, key: str):
         CountingDict.reads += 1
         return super().__getitem__(key)
 
 
 @pytest.mark.parametrize("shape", ["chain", "fan", "errors", "cycles"])
-def test_work_is_linear_in_the_graph(shape):
-    def reads(size):
+def test_work_is_linear_in_the_graph(shape: str) -> None:
+    def reads(size: int):
         prompt = SHAPES[shape](size)
         graph = parse_prompt(prompt)
         graph.nodes = CountingDict(graph.nodes)
@@ -439,12 +444,12 @@ SHAPES = {
 }
 
 
-def test_a_chain_of_ten_thousand():
+def test_a_chain_of_ten_thousand() -> None:
     found = validate(parse_prompt(chain(10_000)), CATALOGUE, files_of)
     assert found.good_outputs == ("show",)
 
 
-def test_many_unknown_types_cost_few_suggestions():
+def test_many_unknown_types_cost_few_suggestions() -> None:
     prompt = {str(i): node(f"KSamplr{i}") for i in range(3000)}
     found = validate(parse_prompt(prompt), CATALOGUE, files_of)
     assert len(found.errors) == 3000
@@ -476,9 +481,9 @@ NODES = st.builds(
 )
 
 
-@settings(max_examples=70, deadline=None)
+@FUZZ
 @given(st.dictionaries(st.sampled_from(["0", "1", "2", "3", "4"]), NODES, max_size=5))
-def test_any_prompt_is_judged(prompt):
+def test_any_prompt_is_judged(prompt: dict[str, Any]) -> None:
     try:
         graph = parse_prompt(prompt)
     except GraphInvalid:
@@ -486,4 +491,4 @@ def test_any_prompt_is_judged(prompt):
     found = validate(graph, CATALOGUE, files_of)
     assert found.errors or found.good_outputs
     assert not set(found.good_outputs) & set(found.bad_outputs)
-    assert to_wire(found)
+    assert json.dumps(to_wire(found))
