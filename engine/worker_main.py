@@ -80,12 +80,13 @@ class Parts:
         return {
             "specs": [spec.to_json() for spec in self.registry.specs()],
             "packs": [report.to_json() for report in self.packs],
+            "unavailable": dict(self.core.catalogue.unavailable),
             "devices": [_device_json(self.device)],
         }
 
     def reload(self) -> None:
         self.load_packs()
-        self.core.reload()
+        self.core.reload(self.loader.unavailable())
 
     def close(self) -> None:
         self.core.close()

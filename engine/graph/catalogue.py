@@ -29,9 +29,16 @@ class Entry:
 
 
 class Catalogue:
-    """Looks node types up by name or alias; never changes (a reload makes a new one)."""
+    """Looks node types up by name or alias; never changes (a reload makes a new one).
 
-    def __init__(self, specs: Mapping[str, NodeSpec]) -> None:
+    `unavailable` has a sentence for each node type that exists but cannot be used (its pack is not
+    allowed, failed …), for those who ask for it.
+    """
+
+    def __init__(
+        self, specs: Mapping[str, NodeSpec], unavailable: Mapping[str, str] | None = None
+    ) -> None:
+        self.unavailable: Mapping[str, str] = unavailable or {}
         self.specs: Mapping[str, NodeSpec] = {s.name: s for s in specs.values()}
         self._entries = {name: _entry(spec) for name, spec in self.specs.items()}
         self.aliases: dict[str, str] = {}

@@ -128,6 +128,7 @@ class _Check:
         )
 
     def _unknown_type(self, node: Node) -> None:
+        reason = self.catalogue.unavailable.get(node.class_type)
         near = self.choices.closest(node.class_type, "node types", self.catalogue.names)
         self._add(
             "missing_node_type",
@@ -135,7 +136,8 @@ class _Check:
             node,
             got=shorten(node.class_type),
             expected="a node type of this installation",
-            hint=did_you_mean(near)
+            hint=reason
+            or did_you_mean(near)
             or "Install or allow the node pack that has it, then restart the worker.",
         )
 

@@ -92,7 +92,7 @@ class CatalogueStore:
 def _read(data: Json) -> Contents:
     specs = [NodeSpec.from_json(item) for item in data["specs"]]
     return Contents(
-        catalogue=Catalogue({spec.name: spec for spec in specs}),
+        catalogue=Catalogue({spec.name: spec for spec in specs}, data.get("unavailable")),
         packs=tuple(cast(Sequence[Json], data.get("packs", ()))),
         devices=tuple(cast(Sequence[Json], data.get("devices", ()))),
     )

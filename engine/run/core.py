@@ -106,9 +106,10 @@ class WorkerCore:
     def catalogue(self) -> Catalogue:
         return self._catalogue
 
-    def reload(self) -> None:
-        """Take in the node types that the registry has now."""
-        self._catalogue = Catalogue({spec.name: spec for spec in self._registry.specs()})
+    def reload(self, unavailable: Mapping[str, str] | None = None) -> None:
+        """Take in the node types that the registry has now, and why others cannot be used."""
+        specs = {spec.name: spec for spec in self._registry.specs()}
+        self._catalogue = Catalogue(specs, unavailable)
         self._copying_types.clear()
 
     def run(self, job: JobRequest) -> None:

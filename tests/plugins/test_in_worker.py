@@ -7,7 +7,11 @@ from typing import Any
 import pytest
 
 from engine.api.events import NodeFailed, NodeFinished, RunEvent
+from engine.graph.catalogue import Catalogue
+from engine.graph.prompt import parse_prompt
+from engine.graph.validate import validate
 from engine.plugins.check_values import CheckContext
+from engine.plugins.loader import PackLoader
 from engine.plugins.registry import NodeRegistry
 from engine.run.core import JobRequest, WorkerCore
 from engine.run.memory_cache import MemoryCache
@@ -124,3 +128,11 @@ def test_own_checks_are_asked(runner: Runner) -> None:
     prompt = {"1": {"class_type": "FeatureAsyncChecks", "inputs": {"low": 2, "high": 1}}}
     (problem,) = runner.core.validate(prompt, ["1"])
     assert (problem.code, problem.node_id) == ("custom_validation_failed", "1")
+
+
+def test_validation_says_which_pack_a_node_type_waits_in(loader: PackLoader) -> None:
+    catalogue = Catalogue({}, loader.unavailable())
+    graph = parse_prompt({"1": {"class_type": "HostUser", "inputs": {}}})
+    found = validate(graph, catalogue, lambda _folder: ()).problems
+    hints = [p.hint or "" for p in found if p.code == "missing_node_type"]
+    assert hints and "is in the pack host_user, which could not be loaded" in hints[0]
