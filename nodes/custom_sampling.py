@@ -143,9 +143,7 @@ def sampler_euler_ancestral(eta: _Eta, s_noise: _SNoise) -> Sampler:
     return SamplerChoice(name="euler_ancestral", options={"eta": eta, "s_noise": s_noise})
 
 
-@node(
-    "SamplerEulerAncestralCFGPP", title="SamplerEulerAncestralCFG++", category=_SAMPLERS
-)
+@node("SamplerEulerAncestralCFGPP", title="SamplerEulerAncestralCFG++", category=_SAMPLERS)
 def sampler_euler_ancestral_cfg_pp(
     eta: Annotated[float, _number(1.0, max=1.0)], s_noise: Annotated[float, _number(1.0, max=10.0)]
 ) -> Sampler:

@@ -153,9 +153,7 @@ def sampling_percent_to_sigma(
     With `return_actual_sigma` the ends are the model's largest sigma and its smallest.
     """
     model_sampling = model_parameterization(ctx, model)
-    return schedules.sigma_at(
-        model_sampling, sampling_percent, is_actual=return_actual_sigma
-    )
+    return schedules.sigma_at(model_sampling, sampling_percent, is_actual=return_actual_sigma)
 
 
 NODES = [

@@ -72,7 +72,9 @@ _TABLE = (
     _stochastic("sa_solver_pece", sa_solver.sample_sa_solver_pece),
     SamplerSpec(name="ddim", sample=euler.sample_euler, has_random_inpaint=True),
     SamplerSpec(name="uni_pc", sample=uni_pc.sample_uni_pc, order=2, drops_second_last=True),
-    SamplerSpec(name="uni_pc_bh2", sample=uni_pc.sample_uni_pc_bh2, order=2, drops_second_last=True),
+    SamplerSpec(
+        name="uni_pc_bh2", sample=uni_pc.sample_uni_pc_bh2, order=2, drops_second_last=True
+    ),
 )
 SAMPLERS: Mapping[str, SamplerSpec] = {spec.name: spec for spec in _TABLE}
 SAMPLER_NAMES = tuple(SAMPLERS)

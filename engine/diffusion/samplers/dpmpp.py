@@ -283,9 +283,7 @@ def sample_dpmpp_2m_sde_heun(
     denoise: Denoise, x: Tensor, sigmas: Tensor, *, noise: NoiseSource, on_step: StepCallback
 ) -> Tensor:
     """The same with Heun's correction. Source: k-diffusion (MIT), `sample_dpmpp_2m_sde`."""
-    return sample_dpmpp_2m_sde(
-        denoise, x, sigmas, noise=noise, on_step=on_step, solver_type="heun"
-    )
+    return sample_dpmpp_2m_sde(denoise, x, sigmas, noise=noise, on_step=on_step, solver_type="heun")
 
 
 def sample_dpmpp_3m_sde(

@@ -19,33 +19,18 @@ def sample_seeds_2(
     r: float = 0.5,
 ) -> Tensor:
     """Two stages a step. Source: Gonzalez et al. 2023 (SEEDS, arXiv 2305.14267), algorithm 2."""
-    model = denoise.model
-    sigmas = usable_log_snr(model, sigmas)
+    sigmas = usable_log_snr(denoise.model, sigmas)
+    share = 1 / (2 * r)
     for i, sigma, following in steps(sigmas):
         denoised = denoise(x, sigma)
         if following == 0:
             x = denoised
         else:
-            start, end = model.half_log_snr(sigma), model.half_log_snr(following)
-            h = end - start
-            h_eta = h * (eta + 1)
-            middle = start + r * h
-            half_sigma = model.sigma_of_half_log_snr(middle)
-            alpha_half, alpha = half_sigma * middle.exp(), following * end.exp()
-            half = half_sigma / sigma * (-r * h * eta).exp() * x
-            half = half - alpha_half * (-r * h_eta).expm1() * denoised
-            first = second = x.new_zeros(())
-            if eta > 0 and s_noise > 0:
-                spread = (-2 * r * h * eta).expm1().neg().sqrt()
-                carried = ((-2 * r * h * eta).expm1() - (-2 * h * eta).expm1()).sqrt()
-                first, second = noise.normal(), noise.normal()
-                half = half + half_sigma * (spread * first) * s_noise
-                second = carried * first + spread * second
-            denoised_half = denoise(half, half_sigma)
-            share = 1 / (2 * r)
-            mixed = (1 - share) * denoised + share * denoised_half
-            x = following / sigma * (-h * eta).exp() * x - alpha * (-h_eta).expm1() * mixed
-            x = x + following * second * s_noise
+            step = _Stages(denoise, sigma, following, eta)
+            drawn = _path_noise(noise, step.h, eta, s_noise, (0.0, r, 1.0))
+            half = step.place(r, x, (-r * step.h_eta).expm1(), denoised, drawn[0])
+            mixed = (1 - share) * denoised + share * denoise(half, step.level(r))
+            x = step.place(1.0, x, (-step.h_eta).expm1(), mixed, drawn[1])
         on_step(i, x, denoised)
     return x
 
@@ -61,39 +46,63 @@ def sample_seeds_3(
     s_noise: float = 1.0,
 ) -> Tensor:
     """Three stages a step. Source: Gonzalez et al. 2023 (SEEDS, arXiv 2305.14267), algorithm 3."""
-    model = denoise.model
-    sigmas = usable_log_snr(model, sigmas)
+    sigmas = usable_log_snr(denoise.model, sigmas)
     r1, r2 = 1.0 / 3, 2.0 / 3
     for i, sigma, following in steps(sigmas):
         denoised = denoise(x, sigma)
         if following == 0:
             x = denoised
         else:
-            start, end = model.half_log_snr(sigma), model.half_log_snr(following)
-            h = end - start
-            h_eta = h * (eta + 1)
-            places = [start + r * h for r in (r1, r2)]
-            levels = [model.sigma_of_half_log_snr(p) for p in places]
-            alphas = [s * p.exp() for s, p in zip(levels, places)]
-            alpha = following * end.exp()
-            drawn = _seeds_noise(noise, h, eta, s_noise, (0.0, r1, r2, 1.0))
-            one = levels[0] / sigma * (-r1 * h * eta).exp() * x
-            one = one - alphas[0] * (-r1 * h_eta).expm1() * denoised + levels[0] * drawn[0]
-            denoised_1 = denoise(one, levels[0])
-            growth = (-r2 * h_eta).expm1()
-            two = levels[1] / sigma * (-r2 * h * eta).exp() * x - alphas[1] * growth * denoised
-            factor = r2 / r1 * alphas[1] * (growth / (r2 * h_eta) + 1)
-            two = two + factor * (denoised_1 - denoised) + levels[1] * drawn[1]
-            denoised_2 = denoise(two, levels[1])
-            growth = (-h_eta).expm1()
-            x = following / sigma * (-h * eta).exp() * x - alpha * growth * denoised
-            x = x + 1 / r2 * alpha * (growth / h_eta + 1) * (denoised_2 - denoised)
-            x = x + following * drawn[2]
+            step = _Stages(denoise, sigma, following, eta)
+            drawn = _path_noise(noise, step.h, eta, s_noise, (0.0, r1, r2, 1.0))
+            one = step.place(r1, x, (-r1 * step.h_eta).expm1(), denoised, drawn[0])
+            denoised_1 = denoise(one, step.level(r1))
+            b = r2 / r1 * _phi_2(-r2 * step.h_eta)
+            mixed = ((-r2 * step.h_eta).expm1() - b) * denoised + b * denoised_1
+            two = step.place(r2, x, 1.0, mixed, drawn[1])
+            denoised_2 = denoise(two, step.level(r2))
+            b = _phi_2(-step.h_eta) / r2
+            mixed = ((-step.h_eta).expm1() - b) * denoised + b * denoised_2
+            x = step.place(1.0, x, 1.0, mixed, drawn[2])
         on_step(i, x, denoised)
     return x
 
 
-def _seeds_noise(
+def _phi_2(t: Tensor) -> Tensor:
+    return (t.expm1() - t) / t
+
+
+class _Stages:
+    """The places inside one step, by their share of its log SNR."""
+
+    def __init__(self, denoise: Denoise, sigma: Tensor, following: Tensor, eta: float) -> None:
+        self._model, self._sigma, self._following, self._eta = (
+            denoise.model,
+            sigma,
+            following,
+            eta,
+        )
+        self._start, self._end = (denoise.model.half_log_snr(s) for s in (sigma, following))
+        self.h = self._end - self._start
+        self.h_eta = self.h * (eta + 1)
+
+    def level(self, share: float) -> Tensor:
+        """The sigma at a place."""
+        return self._model.sigma_of_half_log_snr(torch.lerp(self._start, self._end, share))
+
+    def place(
+        self, share: float, x: Tensor, growth: Tensor | float, prediction: Tensor, noise: Tensor
+    ) -> Tensor:
+        """The latent at a place, from the one at the step's start."""
+        if share == 1.0:
+            level, place = self._following, self._end
+        else:
+            level, place = self.level(share), torch.lerp(self._start, self._end, share)
+        kept = level / self._sigma * (-share * self.h * self._eta).exp() * x
+        return kept - level * place.exp() * growth * prediction + noise * level
+
+
+def _path_noise(
     noise: NoiseSource, h: Tensor, eta: float, s_noise: float, shares: tuple[float, ...]
 ) -> list[Tensor]:
     """One noise path of a step at its inner points, each in units of the sigma there."""

@@ -124,7 +124,7 @@ def _spaced_weights(h: Sequence[Tensor]) -> tuple[Tensor | float, ...]:
     one = (1 - h[0] / (3 * (h[0] + h[1])) * (h[0] * (h[0] + h[1])) / (h[1] * (h[1] + h[2]))) / 2
     older = h[1] / h[2]
     if len(h) == 3:
-        return ((2 + ratio) / 2 + one, -ratio / 2 - (1 + older) * one, one * older)
+        return ((2 + ratio) / 2 + one, -ratio / 2 - (1 + older) * one, one * h[1] / h[2])
     two = (
         (1 - h[0] / (3 * (h[0] + h[1]))) / 2
         + (1 - h[0] / (2 * (h[0] + h[1]))) * h[0] / (6 * (h[0] + h[1] + h[2]))
@@ -136,8 +136,8 @@ def _spaced_weights(h: Sequence[Tensor]) -> tuple[Tensor | float, ...]:
     return (
         (2 + ratio) / 2 + one + two,
         -ratio / 2 - (1 + older) * one - (1 + older + oldest) * two,
-        one * older + (older + oldest * (1 + h[2] / h[3])) * two,
-        -two * oldest * older,
+        one * h[1] / h[2] + (older + oldest * (1 + h[2] / h[3])) * two,
+        -two * oldest * h[1] / h[2],
     )
 
 

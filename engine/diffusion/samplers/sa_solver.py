@@ -92,21 +92,18 @@ def adams_weights(sigma: Tensor, nodes: Tensor, start: Tensor, end: Tensor, tau:
     """How much each known prediction counts in a step of log SNR from `start` to `end`.
 
     The integral of (1 + tau²) e^{(1 + tau²)(lambda - end)} times the Lagrange polynomials of the
-    nodes, times alpha at the end; in double precision, since the system is badly conditioned.
+    nodes, times alpha at the end. In single precision, as the recorded values are.
     """
-    speed = 1 + tau**2
-    offset = nodes.double() - end.double()
-    width = float(end.double() - start.double())
-    moments = _moments(speed, width, len(nodes))
-    matrix = torch.stack([offset**p for p in range(len(nodes))])
-    alpha = sigma.double() * end.double().exp()
-    return alpha * torch.linalg.solve(matrix, moments.to(matrix))
+    matrix = torch.stack([nodes**p for p in range(len(nodes))])
+    moments = _moments(1 + tau**2, start, end, len(nodes))
+    return sigma * end.exp() * torch.linalg.solve(matrix, moments)
 
 
-def _moments(speed: float, width: float, count: int) -> Tensor:
-    """Integrals of speed · e^{speed u} u^p over u in [-width, 0], for p = 0 … count - 1."""
-    decay = torch.tensor(-speed * width, dtype=torch.float64)
-    found = [-torch.expm1(decay)]
-    for p in range(1, count):
-        found.append(-((-width) ** p) * decay.exp() - p / speed * found[-1])
+def _moments(speed: float, start: Tensor, end: Tensor, count: int) -> Tensor:
+    """Integrals of speed · e^{speed (u - end)} u^p over u in [start, end], for p = 0 … count - 1."""
+    decay = (-speed * (end - start)).exp()
+    found: list[Tensor] = []
+    for p in range(count):
+        bounds = end**p - start**p * decay
+        found.append(bounds - p / speed * found[-1] if found else bounds)
     return torch.stack(found)

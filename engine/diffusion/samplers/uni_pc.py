@@ -107,8 +107,10 @@ def _step(
         if order == 1:
             return base
         # The paper's simplification for order 2: one half.
-        weights = points.new_tensor([0.5]) if order == 2 else torch.linalg.solve(
-            matrix[:-1, :-1], right[:-1]
+        weights = (
+            points.new_tensor([0.5])
+            if order == 2
+            else torch.linalg.solve(matrix[:-1, :-1], right[:-1])
         )
         correction = sum(w * d for w, d in zip(weights, differences))
     else:
