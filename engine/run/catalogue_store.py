@@ -43,7 +43,7 @@ class CatalogueStore:
         """Take what an earlier worker left for the same sources; False if there is nothing."""
         try:
             self.contents = _read(json.loads(self.path.read_text(encoding="utf-8")))
-        except (OSError, ValueError, EngineError, TypeError, AttributeError):
+        except (OSError, ValueError, LookupError, EngineError, TypeError, AttributeError):
             return False
         self._known.set()
         return True

@@ -91,8 +91,8 @@ def plain_json(value: object) -> str:
     """Compact JSON that every reader takes: NaN and infinity become null, arrays of packs lists."""
     try:
         return json.dumps(value, separators=(",", ":"), allow_nan=False, default=_plain)
-    except (ValueError, TypeError):
-        return json.dumps(_cleaned(value, 0), separators=(",", ":"), allow_nan=False)
+    except (ValueError, TypeError, RecursionError):
+        return json.dumps(_cleaned(value, ()), separators=(",", ":"), allow_nan=False)
 
 
 def _plain(value: object) -> object:
@@ -101,16 +101,18 @@ def _plain(value: object) -> object:
     return to_list() if callable(to_list) else str(value)
 
 
-def _cleaned(value: object, depth: int) -> object:
+def _cleaned(value: object, above: tuple[int, ...]) -> object:
+    """A value as JSON; `above` are the values it is in, for circles and depth."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if value is None or isinstance(value, str | int):
         return value
-    if depth > MAX_DEPTH:
-        return str(value)[:200]
+    if id(value) in above or len(above) > MAX_DEPTH:
+        return None
+    above = (*above, id(value))
     if isinstance(value, Mapping):
         items = cast(Mapping[object, object], value).items()
-        return {str(k): _cleaned(v, depth + 1) for k, v in items}
+        return {str(k): _cleaned(v, above) for k, v in items}
     if isinstance(value, list | tuple):
-        return [_cleaned(v, depth + 1) for v in cast(Sequence[object], value)]
-    return _cleaned(_plain(value), depth + 1)
+        return [_cleaned(v, above) for v in cast(Sequence[object], value)]
+    return _cleaned(_plain(value), above)

@@ -115,6 +115,11 @@ class Supervisor:
         """What the worker uses now."""
         return self._session.memory_bytes if self._session else None
 
+    @property
+    def pid(self) -> int | None:
+        """The process of the worker, if there is one."""
+        return self._session.pid if self._session else None
+
     # Requests -----------------------------------------------------------------------------------
 
     async def interrupt(self, job_id: str | None = None) -> bool:
@@ -259,6 +264,10 @@ class _Session:
     def send(self, kind: str, data: Json | None = None) -> None:
         if self._worker is not None:
             self._worker.send(kind, data)
+
+    @property
+    def pid(self) -> int | None:
+        return self._worker.pid if self._worker else None
 
     @property
     def memory_bytes(self) -> int | None:
