@@ -20,10 +20,11 @@ def suggest(name: str, known: Iterable[str], limit: int = 3) -> tuple[str, ...]:
 def is_likely_typo(wrong: str, right: str) -> bool:
     """Whether `wrong` is `right` with at most two letters added, lost, changed or swapped.
 
-    Names that differ in their digits only (`image1`, `image2`) are two names, and short names need
-    to be closer: at most a third of the letters may differ.
+    Names that differ in their digits only (`image1`, `image2`) are two names, and names of three
+    or four letters may differ in one.
     """
-    allowed = min(2, max(len(wrong), len(right)) // 3)
+    longest = max(len(wrong), len(right))
+    allowed = 2 if longest > 4 else longest // 3
     if abs(len(wrong) - len(right)) > allowed or len(right) > _MAX_NAME:
         return False
     if _without_digits(wrong) == _without_digits(right):

@@ -91,13 +91,16 @@ def _by_saved_names(node: FileNode) -> dict[str, Any] | None:
 
     Newer editors list every widget among the inputs, which tells the names of that time.
     """
-    names = [s.widget for s in node.inputs if s.widget]
-    if not names:
+    places = [
+        _Position(name=s.widget, may_have_control=s.type == "INT" or s.widget in _SEEDS)
+        for s in node.inputs
+        if s.widget
+    ]
+    if not places:
         return None
-    places = [_Position(name=n, may_have_control=True) for n in names]
     given, used = _assigned(node.values, places)
     rest = node.values[used:]
-    is_complete = len(given) == len(names) and rest in ((), ("image",), ("video",), ("audio",))
+    is_complete = len(given) == len(places) and rest in ((), ("image",), ("video",), ("audio",))
     return given if is_complete else None
 
 

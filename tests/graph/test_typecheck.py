@@ -46,6 +46,8 @@ def test_link_only() -> None:
         ("Steps", "steps", True),
         ("negatve", "negative", True),
         ("sampler", "sampler_name", False),
+        ("tekst", "text", True),
+        ("max", "mask", False),
         ("a", "b", False),
         ("cgf", "cfg", True),
         ("image1", "image2", False),
