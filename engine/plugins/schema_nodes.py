@@ -59,8 +59,11 @@ def _spec(cls: Any, pack: str) -> NodeSpec:
             f"define_schema of {cls.__name__} in the pack {pack} returned "
             f"a {type(schema).__name__}, not an io.Schema."
         )
+    asked = set(map(io.Hidden, schema.hidden))
+    if schema.not_idempotent:  # its result is not shared with nodes like it: its id is in its key
+        asked.add(io.Hidden.unique_id)
     hidden = tuple(
-        InputSpec(name=h.name, type=h.value, kind="hidden") for h in map(io.Hidden, schema.hidden)
+        InputSpec(name=h.name, type=h.value, kind="hidden") for h in io.Hidden if h in asked
     )
     inputs = tuple(_input(i) for i in schema.inputs)
     validate = getattr(cls, "validate_inputs", None)
@@ -78,7 +81,6 @@ def _spec(cls: Any, pack: str) -> NodeSpec:
         is_output=schema.is_output_node,
         takes_lists=schema.is_input_list,
         takes_any_input=schema.accept_all_inputs,
-        is_volatile=schema.not_idempotent,
         has_is_changed=hasattr(cls, "fingerprint_inputs"),
         has_validate=validate is not None,
         validated_inputs=tuple(

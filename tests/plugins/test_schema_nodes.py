@@ -61,7 +61,8 @@ def test_checks_fingerprints_and_lazy_inputs(registry: NodeRegistry, ctx: CheckC
 
 async def test_async_execute_stores_its_preview(registry: NodeRegistry, ctx: CheckContext) -> None:
     node = registry.get("SchemaShow")
-    assert node.spec.is_async and node.spec.is_output and node.spec.is_volatile
+    assert node.spec.is_async and node.spec.is_output
+    assert [i.type for i in node.spec.inputs] == ["IMAGE", "UNIQUE_ID"]  # not_idempotent
     output: Any = await node.call({"image": torch.zeros(2, 4, 6, 3)}, ctx)  # pyright: ignore[reportGeneralTypeIssues]
     assert [i["type"] for i in output.ui["images"]] == ["temp", "temp"]
 
