@@ -14,7 +14,8 @@ _MEMORY_HINT = (
 )
 _MEMORY_PHRASES = ("out of memory", "can't allocate memory", "not enough memory")
 _TEXT_LENGTH = 200
-_ENGINE_RUN = str(Path(__file__).resolve().parent)
+_ENGINE = Path(__file__).resolve().parent.parent
+_CALLERS = frozenset(str(_ENGINE / room) for room in ("api", "plugins", "run"))
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -28,9 +29,9 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def error_report(error: BaseException) -> ErrorReport:
-    """A failure with its code, what to do, and the frames below the engine's own."""
+    """A failure with its code, what to do, and the frames below the ones that call nodes."""
     frames = traceback.extract_tb(error.__traceback__)
-    while len(frames) > 1 and str(Path(frames[0].filename).parent) == _ENGINE_RUN:
+    while len(frames) > 1 and str(Path(frames[0].filename).parent) in _CALLERS:
         frames = frames[1:]
     lines = tuple(traceback.format_list(frames))
     name = _qualified_name(error)
