@@ -109,8 +109,8 @@ class Assets:
 
         `bound_to` is (job, node, index). Raises: StorageError, UnsafePath.
         """
-        folder, stem = _split(prefix)
-        directory = self.folders.join(place, f"{folder}/{stem}" if folder else stem).parent
+        directory = self.folders.join(place, f"{prefix}_").parent
+        stem = _split(prefix)[1]
         return self._names.reserve(place, prefix, directory, stem, extension, bound_to)
 
     def close(self) -> None:
