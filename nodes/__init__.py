@@ -3,10 +3,12 @@
 from nodes import (
     conditioning,
     custom_sampling,
+    image,
     image_files,
     latent,
     loaders,
     logic,
+    mask,
     model_sampling,
     sampling,
     sigmas,
@@ -22,6 +24,8 @@ BUILTIN = (
     sigmas,
     model_sampling,
     vae,
+    image,
     image_files,
+    mask,
     logic,
 )
