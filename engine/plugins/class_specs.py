@@ -1,6 +1,7 @@
 """Specs of class-style nodes: `INPUT_TYPES`, `RETURN_TYPES` and the other class attributes."""
 
 import inspect
+import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, cast
@@ -32,7 +33,7 @@ def class_spec(cls: type, name: str, *, title: str | None, pack: str) -> NodeSpe
     inputs = _inputs(declared, name, pack)
     return NodeSpec(
         name=name,
-        title=title or name,
+        title=str(title or name),
         category=str(getattr(cls, "CATEGORY", "") or "packs"),
         description=_description(cls),
         inputs=inputs,
@@ -115,7 +116,7 @@ def _inputs(declared: Mapping[str, Any], name: str, pack: str) -> tuple[InputSpe
         for key, entry in cast(Mapping[str, Any], group).items():
             try:
                 inputs.append(_input(str(key), kind, entry))
-            except (TypeError, IndexError) as error:
+            except (TypeError, ValueError, IndexError, KeyError) as error:
                 raise PluginError(
                     f"INPUT_TYPES of the node {name} of the pack {pack}: the input {key} is "
                     f"declared as {entry!r}, expected (type, options)."
@@ -137,9 +138,14 @@ def _input(name: str, kind: InputKind, entry: Any) -> InputSpec:
         name=name,
         type=wire_type(declared),
         kind=kind,
-        choices=choices,
-        options={str(k): json_value(v) for k, v in options.items()},
+        choices=None if choices is None else tuple(map(json_value, choices)),
+        options={str(k): json_value(v) for k, v in options.items() if not _is_endless(v)},
     )
+
+
+def _is_endless(value: Any) -> bool:
+    """Infinity as a limit means none, and JSON has no word for it."""
+    return isinstance(value, float) and not math.isfinite(value)
 
 
 def _outputs(cls: type) -> tuple[OutputSpec, ...]:
@@ -152,7 +158,7 @@ def _outputs(cls: type) -> tuple[OutputSpec, ...]:
         kind = wire_type(declared)
         outputs.append(
             OutputSpec(
-                name=str(names[i]) if i < len(names) else kind,
+                name=str(names[i] or kind) if i < len(names) else kind,
                 type=kind,
                 is_list=bool(lists[i]) if i < len(lists) else False,
                 tooltip=str(tips[i] or "") if i < len(tips) else "",

@@ -4,7 +4,6 @@ A pack that hangs or ends the process is the supervisor's part: each pack is ann
 code runs.
 """
 
-import asyncio
 import hashlib
 import importlib.util
 import inspect
@@ -22,6 +21,7 @@ from engine.api.errors import PluginError, StorageError
 from engine.api.node import NodeType, node_type_of, with_pack
 from engine.plugins.class_nodes import class_node, refreshed
 from engine.plugins.host_modules import install_host_modules, missing_host_module
+from engine.plugins.pack_calls import completed
 from engine.plugins.pack_index import scan_node_names, unavailable_nodes
 from engine.plugins.pack_sources import FreshSourceLoader, forget_modules, use_fresh_sources
 from engine.plugins.packs import (
@@ -162,14 +162,23 @@ def _register(
             refused[name] = str(error)
         except Exception as error:  # noqa: BLE001 - a class with attributes of its own making
             refused[name] = f"The node {name} cannot be used: {type(error).__name__}: {error}"
-    web = getattr(module, "WEB_DIRECTORY", None)
+    web = _web_folder(module, Path(report.path))
     return replace(
         report,
         error="" if found or web else NO_NODES,
         nodes=tuple(nodes),
         refused=refused,
-        web_folder=str(web) if web else None,
+        web_folder=web,
     )
+
+
+def _web_folder(module: ModuleType, pack: Path) -> str | None:
+    """The folder with a pack's scripts for the editor; one outside the pack does not count."""
+    declared = getattr(module, "WEB_DIRECTORY", None)
+    if not isinstance(declared, str):
+        return None
+    folder = (pack / declared).resolve()
+    return str(folder) if folder.is_dir() and folder.is_relative_to(pack.resolve()) else None
 
 
 def import_pack(source: PackSource) -> ModuleType:
@@ -208,7 +217,7 @@ def _node_types(module: ModuleType, pack: str) -> Iterator[_Found]:
             yield str(name), partial(class_node, cls, str(name), title=title, pack=pack), cls
     entrypoint = getattr(module, "comfy_entrypoint", None)
     if entrypoint is not None:
-        for cls in asyncio.run(_extension_nodes(entrypoint)):
+        for cls in completed(_extension_nodes(entrypoint)):
             yield cls.__name__, partial(schema_node, cls, pack=pack), None
 
 

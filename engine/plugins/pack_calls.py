@@ -5,9 +5,10 @@ Shared by the class-style and the declarative form.
 
 import asyncio
 import inspect
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 from engine.api.context import RunContext
 from engine.api.errors import Problem
@@ -19,6 +20,7 @@ from engine.plugins.pack_values import output_of, to_pack
 
 ArgumentMaker = Callable[[Mapping[str, Any], RunContext], dict[str, Any]]
 Problems = Sequence[Problem]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,9 +131,7 @@ def change_reporter(
     def is_changed(values: Mapping[str, Any]) -> Any:
         given = _as_lists(values) if spec.takes_lists else values
         answer = function(**taken.pick(given))
-        if inspect.iscoroutine(answer):
-            answer = asyncio.run(answer)
-        return json_value(answer)
+        return json_value(completed(answer) if inspect.iscoroutine(answer) else answer)
 
     return is_changed
 
@@ -151,6 +151,12 @@ def lazy_checker(
         return tuple(str(name) for name in wanted or ())
 
     return check_lazy
+
+
+def completed(waiting: Coroutine[Any, Any, T]) -> T:
+    """The result of a coroutine, also where an event loop runs already, as in a notebook."""
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(asyncio.run, waiting).result()
 
 
 def _as_lists(values: Mapping[str, Any]) -> dict[str, Any]:

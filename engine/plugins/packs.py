@@ -16,8 +16,11 @@ from engine.api.errors import PluginError, StorageError
 
 LEDGER_NAME = "packs.json"
 CODE_SUFFIXES = frozenset(
-    (".py", ".pyc", ".pyd", ".so", ".dll", ".dylib", ".js", ".mjs", ".html", ".sh", ".bat")
-)
+    (
+        ".py", ".pyw", ".pyc", ".pyd", ".so", ".dll", ".dylib", ".zip", ".whl", ".egg",
+        ".js", ".mjs", ".html", ".sh", ".bat",
+    )
+)  # fmt: skip
 DATA_SUFFIXES = frozenset((".json", ".yaml", ".yml", ".toml"))
 _SKIPPED_FOLDERS = frozenset((".git", "__pycache__", "node_modules", ".venv"))
 

@@ -11,7 +11,7 @@ import pytest
 from engine.api.errors import EngineError, PluginError, StorageError
 from engine.api.node import node, node_type_of
 from engine.plugins.check_values import CheckContext
-from engine.plugins.loader import PackLoader
+from engine.plugins.loader import PackLoader, load_pack
 from engine.plugins.packs import (
     SHIPPED,
     PackReport,
@@ -25,6 +25,7 @@ from engine.plugins.packs import (
     read_ledger,
 )
 from engine.plugins.registry import NodeRegistry, add_builtin
+from tests.plugins.conftest import PACKS
 
 ROOT = Path(__file__).parents[2]
 SIMPLE = """
@@ -195,6 +196,21 @@ def test_loaded_pack_that_did_not_change_is_left_alone(tmp_path: Path) -> None:
     loader.load_all()
     assert started == ["one", "two", "three", "two"]
     assert loader.registry.get("one.Add") is first
+
+
+async def test_declarative_pack_loads_where_a_loop_runs(tmp_path: Path) -> None:
+    registry = NodeRegistry()
+    report = load_pack(PackSource(name="schema", path=PACKS / "schema_features.py"), registry)
+    assert report.state is PackState.LOADED and "SchemaBlend" in registry
+
+
+@pytest.mark.parametrize(("declared", "is_taken"), [("web", True), ("../..", False), ("no", False)])
+def test_web_folder_lies_inside_the_pack(tmp_path: Path, declared: str, is_taken: bool) -> None:
+    pack = write(tmp_path)
+    (pack / "web").mkdir()
+    (pack / "__init__.py").write_text(f"WEB_DIRECTORY = {declared!r}")
+    (report,) = loader_of(tmp_path, Policy.ALL).load_all()
+    assert report.web_folder == (str((pack / "web").resolve()) if is_taken else None)
 
 
 def test_built_in_node_is_never_overridden(tmp_path: Path) -> None:
