@@ -209,6 +209,23 @@ def clip_keys(
     keys.norm(f"{prefix}final_layer_norm", width)
 
 
+def open_clip_keys(keys: Keys, prefix: str, *, width: int = 16, layers: int = 3) -> None:
+    """Adds the keys of an OpenCLIP text transformer with CLIP's vocabulary."""
+    keys[f"{prefix}token_embedding.weight"] = ((49408, width), 0.3, 0.0)
+    keys[f"{prefix}positional_embedding"] = ((77, width), 0.1, 0.0)
+    for i in range(layers):
+        layer = f"{prefix}transformer.resblocks.{i}"
+        keys.weight(f"{layer}.attn.in_proj_weight", 3 * width, width)
+        keys[f"{layer}.attn.in_proj_bias"] = ((3 * width,), 0.05, 0.0)
+        keys.linear(f"{layer}.attn.out_proj", width, width)
+        keys.norm(f"{layer}.ln_1", width)
+        keys.norm(f"{layer}.ln_2", width)
+        keys.linear(f"{layer}.mlp.c_fc", width, 4 * width)
+        keys.linear(f"{layer}.mlp.c_proj", 4 * width, width)
+    keys.norm(f"{prefix}ln_final", width)
+    keys.weight(f"{prefix}text_projection", width, width)
+
+
 def fill(keys: Keys, seed: int = 0, dtype: torch.dtype = torch.float16) -> dict[str, Tensor]:
     """Random tensors for the keys; the value of one depends on (seed, key, shape) alone."""
     tensors = {}
@@ -235,4 +252,12 @@ def write_tiny_checkpoint(
     path.parent.mkdir(parents=True, exist_ok=True)
     tensors = fill(tiny_keys(), seed)
     save_file(tensors, path, metadata={"format": "pt", **TINY_METADATA, **(metadata or {})})
+    return path
+
+
+def write_tiny_control(path: Path, seed: int = 0) -> Path:
+    """Writes a ControlNet that fits the tiny checkpoint; gives the path back."""
+    keys = Keys()
+    control_keys(keys)
+    save_file(fill(keys, seed), path, metadata={"format": "pt", **TINY_METADATA})
     return path

@@ -1,0 +1,127 @@
+"""Families are told apart by structure, at any width; unknown files get every family's reason."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from engine.api.errors import CorruptFile, NotThisFamily
+from engine.diffusion.checkpoint import open_checkpoint, open_controlnet, open_vae
+from engine.diffusion.families import FAMILIES, identify
+from engine.diffusion.weightfile import open_weights
+from tests.tiny_checkpoint import (
+    TINY_METADATA,
+    Keys,
+    clip_keys,
+    control_keys,
+    fill,
+    open_clip_keys,
+    tiny_keys,
+    unet_keys,
+    vae_keys,
+)
+
+
+def save(path: Path, keys: Keys, metadata: dict[str, str] | None = None) -> Path:
+    save_file(fill(keys), path, metadata=TINY_METADATA | (metadata or {}))
+    return path
+
+
+def sd2_keys() -> Keys:
+    keys = Keys()
+    unet_keys(keys, is_linear=True)
+    vae_keys(keys)
+    open_clip_keys(keys, "cond_stage_model.model.")
+    return keys
+
+
+def sdxl_keys() -> Keys:
+    keys = Keys()
+    unet_keys(keys, depth=(0, 2), middle_depth=2, context=32, is_linear=True, adm=1552)
+    vae_keys(keys)
+    clip_keys(keys, "conditioner.embedders.0.transformer.text_model.")
+    open_clip_keys(keys, "conditioner.embedders.1.model.")
+    return keys
+
+
+KEYS: dict[str, Callable[[], Keys]] = {"sd1": tiny_keys, "sd2": sd2_keys, "sdxl": sdxl_keys}
+
+
+@pytest.mark.parametrize("family", [f.name for f in FAMILIES])
+def test_family_knows_its_own_and_no_other(family: str, tmp_path: Path):
+    file = open_weights(save(tmp_path / "a.safetensors", KEYS[family]()))
+    assert identify(file).family == family
+    for other in FAMILIES:
+        if other.name != family:
+            with pytest.raises(NotThisFamily):
+                other.match(file)
+
+
+def test_sizes_are_read_from_shapes_and_metadata(tmp_path: Path):
+    layout = identify(open_weights(save(tmp_path / "a.safetensors", tiny_keys())))
+    unet, vae, (text,) = layout.unet, layout.vae, layout.text
+    assert unet is not None
+    assert vae is not None
+    assert (unet.width, unet.mult, unet.blocks, unet.depth) == (32, (1, 2), 1, (1, 1))
+    assert (unet.context_dim, unet.in_channels, unet.heads, unet.groups) == (16, 4, 8, 8)
+    assert (vae.width, vae.mult, vae.blocks, vae.factor, vae.groups) == (8, (1, 1, 2, 2), 1, 8, 4)
+    assert (text.width, text.layers, text.heads, text.vocabulary) == (16, 3, 2, 49408)
+    assert layout.native_size == 64
+
+
+@pytest.mark.parametrize("inputs", [8, 9])
+def test_models_with_more_inputs_are_sd1(inputs: int, tmp_path: Path):
+    keys = tiny_keys()
+    unet_keys(keys, inputs=inputs)
+    layout = identify(open_weights(save(tmp_path / "a.safetensors", keys)))
+    assert layout.family == "sd1"
+    assert layout.unet is not None
+    assert layout.unet.in_channels == inputs
+
+
+def test_prediction_type_is_read_where_it_is_stated(tmp_path: Path):
+    path = save(tmp_path / "a.safetensors", tiny_keys(), {"modelspec.prediction_type": "v"})
+    assert identify(open_weights(path)).prediction == "v"
+    keys = tiny_keys()
+    keys["v_pred"] = ((1,), 1.0, 0.0)
+    assert identify(open_weights(save(tmp_path / "b.safetensors", keys))).prediction == "v"
+
+
+def test_unknown_file_gets_every_familys_reason(tmp_path: Path):
+    path = tmp_path / "odd.safetensors"
+    save_file({"a": torch.zeros(2)}, path)
+    with pytest.raises(NotThisFamily) as caught:
+        open_checkpoint(path, "0", "odd.safetensors")
+    for family in FAMILIES:
+        assert family.title in caught.value.message
+    for opener in (open_vae, open_controlnet):
+        with pytest.raises(NotThisFamily, match=r"odd\.safetensors"):
+            opener(path, "0", "odd.safetensors")
+
+
+def test_nonsense_metadata_is_named(tmp_path: Path):
+    path = save(tmp_path / "a.safetensors", tiny_keys(), {"weft.unet.norm_num_groups": "-3"})
+    with pytest.raises(CorruptFile, match=r"weft\.unet\.norm_num_groups"):
+        open_checkpoint(path, "0", "a")
+
+
+def test_parts_alone(tmp_path: Path):
+    keys = Keys()
+    vae_keys(keys, prefix="")
+    assert open_vae(save(tmp_path / "vae.safetensors", keys), "1", "vae").part == "vae"
+    whole = save(tmp_path / "whole.safetensors", tiny_keys())
+    assert open_vae(whole, "2", "whole").part == "vae"
+    keys = Keys()
+    control_keys(keys)
+    control = open_controlnet(save(tmp_path / "control.safetensors", keys), "3", "control")
+    assert control.part == "control"
+
+
+def test_checkpoint_without_text_or_vae(tmp_path: Path):
+    keys = Keys()
+    unet_keys(keys)
+    parts = open_checkpoint(save(tmp_path / "a.safetensors", keys), "0", "a")
+    assert parts.clip is None
+    assert parts.vae is None
