@@ -44,6 +44,13 @@ class Node:
         name = title if isinstance(title, str) and title else self.class_type
         return f"{shorten(name)} ({shorten(self.id)})"
 
+    def is_bare_list(self, name: str) -> bool:
+        """Whether an input came as a list that is neither a link nor wrapped as a value."""
+        if not isinstance(self.inputs.get(name), list):
+            return False
+        came: object = self.raw.get("inputs")
+        return isinstance(came, dict) and isinstance(cast("Json", came.get(name)), list)
+
     def links(self) -> list[tuple[str, Link]]:
         """The inputs that are links, by name, in order."""
         return [(n, v) for n, v in self.inputs.items() if type(v) is Link]
@@ -66,17 +73,23 @@ class Graph:
 
 
 def node_to_json(node: Node) -> dict[str, Any]:
-    """One node in API form; lists that are no links are wrapped, as clients do."""
+    """One node in API form."""
     inputs: dict[str, Any] = {}
     for name, value in node.inputs.items():
         if type(value) is Link:
             inputs[name] = [value.node_id, value.index]
         else:
-            inputs[name] = {"__value__": value} if isinstance(value, list) else value
+            inputs[name] = wrapped(value)
     out: dict[str, Any] = {"class_type": node.class_type, "inputs": inputs}
     if node.meta:
         out["_meta"] = dict(node.meta)
     return out
+
+
+def wrapped(value: Json) -> Json:
+    """A value as it stands in API form: lists are wrapped, so that they are not read as links."""
+    is_mistakable = isinstance(value, list) or (isinstance(value, dict) and "__value__" in value)
+    return {"__value__": value} if is_mistakable else value
 
 
 def parse_prompt(body: object) -> Graph:
@@ -177,7 +190,7 @@ def _parse_inputs(
 
 
 def _unwrapped(value: object) -> Json:
-    """A list as a value comes wrapped, so that it is not read as a link."""
+    """The value that came, see `wrapped`."""
     if isinstance(value, dict) and "__value__" in value:
         return cast("dict[str, Json]", value)["__value__"]
     return cast("Json", value)

@@ -15,6 +15,7 @@ from engine.graph.walk import Walk, walk
 
 _MAX_DEPENDANTS = 20  # outputs named per refused node
 _MAX_CYCLE_SHOWN = 12
+_MAX_COMPARISONS = 20_000  # of undeclared with absent names in one validation
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,6 +94,7 @@ class _Check:
         self.graph = graph
         self.catalogue = catalogue
         self.choices = choices
+        self.comparisons_left = _MAX_COMPARISONS
         self.problems: list[Problem] = []
 
     def node(self, node: Node) -> Node:
@@ -112,7 +114,11 @@ class _Check:
                 self._link(node, entry, name, item, value)
             elif item is not None:
                 fitted, misfit = fit(
-                    item, value, self.choices, is_own_check=_is_own(entry, item.name)
+                    item,
+                    value,
+                    self.choices,
+                    is_own_check=_is_own(entry, name),
+                    is_bare_list=isinstance(value, list) and node.is_bare_list(name),
                 )
                 if misfit:
                     self._misfit(node, item, value, misfit)
@@ -203,8 +209,8 @@ class _Check:
         mistyped: dict[str, str] = {}
         if undeclared and not entry.spec.takes_any_input:
             absent = [n for n in entry.inputs if n not in given]
-            for name in undeclared[:32]:
-                right = next((n for n in absent if is_likely_typo(name, n)), None)
+            for name in undeclared:
+                right = self._meant(name, absent)
                 if right:
                     mistyped[right] = name
         for name in entry.required:
@@ -217,6 +223,13 @@ class _Check:
             right = typos.get(name)
             if right is None or right not in entry.required:
                 self._undeclared(node, entry, name, right)
+
+    def _meant(self, name: str, absent: Sequence[str]) -> str | None:
+        """The absent input that an undeclared name is a mistyped form of."""
+        if self.comparisons_left <= 0:
+            return None
+        self.comparisons_left -= len(absent)
+        return next((n for n in absent if is_likely_typo(name, n)), None)
 
     def _missing(self, node: Node, item: InputSpec, mistyped: str | None) -> None:
         hint = f'Did you mean "{item.name}" where "{mistyped}" is written?' if mistyped else None

@@ -66,14 +66,21 @@ class Choices:
 
 
 def fit(
-    item: InputSpec, value: Json, choices: Choices, *, is_own_check: bool = False
+    item: InputSpec,
+    value: Json,
+    choices: Choices,
+    *,
+    is_own_check: bool = False,
+    is_bare_list: bool = False,
 ) -> tuple[Json, Misfit | None]:
     """The value as the input takes it, and why it does not fit (None if it does).
 
     `20.0` and `"20"` become 20 for an INT; nothing is clamped or rounded. With `is_own_check` the
-    node checks ranges and choices by itself.
+    node checks ranges and choices by itself. `is_bare_list` tells a list that may be a broken link.
     """
     kind = item.type
+    if is_bare_list and kind != "*" and not item.options.get("multiselect"):
+        return value, _bad_link(value)
     if kind == "INT":
         number = _whole(value)
         if number is None:
@@ -155,8 +162,6 @@ def _truth(value: Json) -> bool | None:
 
 
 def _wrong_type(item: InputSpec, value: Json, expected: str) -> Misfit:
-    if isinstance(value, list):
-        return _bad_link(value)
     hint = None
     if isinstance(value, float) and item.type == "INT" and math.isfinite(value):
         hint = f"Write {math.floor(value)} or {math.ceil(value)}."
@@ -215,9 +220,7 @@ def _choice(item: InputSpec, value: Json, choices: Choices) -> tuple[Json, Misfi
         return _file(item, item.folder, value, choices)
     if item.choices is None:
         return value, None
-    if isinstance(value, list):
-        if not item.options.get("multiselect"):
-            return value, _bad_link(value)
+    if isinstance(value, list) and item.options.get("multiselect"):
         wrong = next((v for v in value if v not in item.choices), None)
         return value, None if wrong is None else _no_choice(item, wrong, choices)
     if value in item.choices:
@@ -241,8 +244,6 @@ def _file(
     item: InputSpec, folder: str, value: Json, choices: Choices
 ) -> tuple[Json, Misfit | None]:
     if not isinstance(value, str):
-        if isinstance(value, list):
-            return value, _bad_link(value)
         return value, _wrong_type(item, value, f"the name of a file of {folder}")
     folder, name = annotated(folder, value)
     if folder in ("output", "temp"):
@@ -290,8 +291,6 @@ def _like_file(name: str, files: Collection[str]) -> tuple[str, ...]:
 
 
 def _for_socket(item: InputSpec, value: Json) -> Misfit | None:
-    if isinstance(value, list) and item.type != "*":
-        return _bad_link(value)
     if isinstance(value, float) and not math.isfinite(value):
         return _wrong_type(item, value, "a finite number")
     if not is_link_only(item.type) or (value is None and item.kind == "optional"):

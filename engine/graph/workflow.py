@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias, cast
+from typing import Any, TypeAlias
 
 from engine.api.errors import GraphInvalid, Problem
 from engine.graph.catalogue import Catalogue
@@ -15,7 +15,7 @@ from engine.graph.document import (
     is_workflow,
     read_document,
 )
-from engine.graph.prompt import invalid_prompt, shorten
+from engine.graph.prompt import invalid_prompt, shorten, wrapped
 from engine.graph.typecheck import fits
 from engine.graph.widgets import widget_values
 
@@ -126,7 +126,7 @@ class _Conversion:
             name: scope.overrides.get((node.id, name), value)
             for name, value in widget_values(node, spec).items()
         }
-        inputs = {n: _wrapped(v) for n, v in inputs.items()}
+        inputs = {n: wrapped(v) for n, v in inputs.items()}
         for slot in node.inputs:
             if slot.link is None:
                 continue
@@ -137,7 +137,7 @@ class _Conversion:
             elif isinstance(source, _Output):
                 inputs[name] = [source.node_id, source.slot]
             elif source is not None:
-                inputs[name] = _wrapped(source.value)
+                inputs[name] = wrapped(source.value)
         title = node.title or (spec.title if spec else node.type)
         return {"class_type": node.type, "inputs": inputs, "_meta": {"title": title}}
 
@@ -257,11 +257,6 @@ def _candidates(node: FileNode, slot: int) -> Iterator[tuple[str, str | None]]:
     """Type and link of the node's inputs, the one beside the output first."""
     for item in (*node.inputs[slot : slot + 1], *node.inputs):
         yield item.type, item.link
-
-
-def _wrapped(value: Any) -> Any:
-    """A list as a value, told apart from a link as clients do."""
-    return {"__value__": cast("list[Any]", value)} if isinstance(value, list) else value
 
 
 def _circle(scope: _Scope, link_id: str) -> GraphInvalid:

@@ -84,6 +84,7 @@ SPECS = [
     ),
     _node("Clock", [], ["INT"], is_volatile=True),
     _node("Watch", [_in("a", "INT", "optional")], ["INT"], has_is_changed=True),
+    _node("Custom", [_in("value", "COLOUR")], ["INT"]),
     _node("Tags", [_in("tags", "COMBO", choices=("a", "b", "c"), multiselect=True)], ["INT"]),
 ]
 CATALOGUE = Catalogue({s.name: s for s in SPECS})

@@ -29,6 +29,8 @@ def test_lists_that_are_values_are_wrapped() -> None:
     graph = parse_prompt(body)
     assert graph.nodes["1"].inputs == {"tags": ["a", 1], "other": ["1", 0]}
     assert graph.to_json() == body
+    nested = {"1": node("Tags", tags={"__value__": {"__value__": 1}})}
+    assert parse_prompt(nested).to_json() == nested
 
 
 @pytest.mark.parametrize("value", [["1"], ["1", 0, 0], ["1", True], [1, 0], ["1", "0"], ["1", 0.5]])

@@ -72,6 +72,22 @@ BROKEN = {
         ("return_type_mismatch", "2", "model", "Output 0 (MODEL) of that node gives MODEL."),
     ),
     "value for a socket": (with_sampler(model="tiny"), ("invalid_input_type", "2", "model", None)),
+    "wrapped list for a number": (
+        with_sampler(steps={"__value__": [1]}),
+        ("invalid_input_type", "2", "steps", None),
+    ),
+    "list for a choice": (
+        with_sampler(sampler_name=["euler"]),
+        ("bad_linked_input", "2", "sampler_name", None),
+    ),
+    "wrapped list for a choice": (
+        with_sampler(sampler_name={"__value__": ["euler"]}),
+        ("value_not_in_list", "2", "sampler_name", None),
+    ),
+    "list for a pack's own type": (
+        {"n1": node("Custom", value=["1"]), "n2": node("Show", value=["1", 0])},
+        ("bad_linked_input", "1", "value", "__value__"),
+    ),
     "text for a number": (with_sampler(steps="many"), ("invalid_input_type", "2", "steps", None)),
     "fraction for a whole number": (
         with_sampler(steps=20.5),
@@ -347,6 +363,19 @@ def test_unions_and_any_fit() -> None:
 def test_a_missing_optional_socket_may_be_null() -> None:
     found = check(n1=IMAGE, n2=node("Either", value=["1", 0], mask=None), n3=SHOW2)
     assert found.problems == ()
+
+
+def test_values_of_a_packs_own_type() -> None:
+    for value in ({"__value__": [1, 2]}, {"r": 1}, "#fff", 3, None):
+        found = check(n1=node("Custom", value=value), n2=node("Show", value=["1", 0]))
+        assert found.problems == ()
+
+
+def test_many_undeclared_names_cost_few_comparisons() -> None:
+    names = {f"guidanc{i:x}": 1 for i in range(100)}
+    prompt = {str(i): node("KSampler", **names) for i in range(300)}
+    found = validate(parse_prompt(prompt), CATALOGUE, files_of)
+    assert len(found.problems) > 300 * 100
 
 
 def test_multiselect() -> None:
