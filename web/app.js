@@ -27,6 +27,7 @@ export function createApp(root) {
   const running = new Map();
   /** @type {string | null} the job whose picture is on the stage */
   let shown = null;
+  let isFollowing = true; // the stage shows what runs; false after a picture was picked
   let isPaused = false;
   let pictureUrl = "";
 
@@ -75,8 +76,11 @@ export function createApp(root) {
     const prompt = withValues(workflow, read());
     try {
       const { prompt_id: id } = await api.submit(prompt, { client_id: clientId });
-      shown = id;
-      stage("waiting", "In the queue …");
+      isFollowing = true;
+      if (shown === null || !running.has(shown)) {
+        shown = id;
+        stage("waiting", "In the queue …");
+      }
       if (fresh.checked) seed.value = String(Math.floor(Math.random() * MAX_SEED));
       refreshQueue();
     } catch (error) {
@@ -258,6 +262,7 @@ export function createApp(root) {
     button.title = values ? `${values.text} (seed ${values.seed})` : "";
     button.addEventListener("click", () => {
       showError(null);
+      isFollowing = false;
       showEnded(id, entry);
       if (values) fill(values);
     });
@@ -284,7 +289,8 @@ export function createApp(root) {
         return refreshHistory();
       case "execution_start":
         running.set(id, { value: 0, max: 0, node: null, since: Date.now() });
-        if (shown === null || shown === id) stage("waiting", "Starting …");
+        follow(id);
+        if (shown === id) stage("waiting", "Starting …");
         return refreshQueue();
       case "executing":
         return data.node === null ? onEnd(id) : onProgress(id, data.display_node ?? data.node, 0, 0);
@@ -302,9 +308,14 @@ export function createApp(root) {
   function onProgress(id, node, value, max) {
     const since = running.get(id)?.since ?? Date.now();
     running.set(id, { value, max, node, since });
-    if (shown === null) shown = id;
+    follow(id);
     showProgress(id);
     showRowProgress(id);
+  }
+
+  /** @param {string} id */
+  function follow(id) {
+    if (isFollowing || shown === null) shown = id;
   }
 
   /** @param {string} id */

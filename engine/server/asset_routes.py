@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from aiohttp import BodyPartReader, web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from engine.api.errors import UnsafePath
 from engine.server.bodies import BadRequest, NotFound, TooLarge, parse_json
@@ -25,6 +26,7 @@ _SHOWN = ("application/json", "text/plain")
 _NEVER_SHOWN = ("image/svg+xml",)
 _MAX_FIELD_BYTES = 64 * 1024
 _CHUNK_BYTES = 256 * 1024
+_MARK = re.compile(r"(.+) \[(output|input|temp)\]", re.DOTALL)
 
 
 async def view(request: web.Request) -> web.StreamResponse:
@@ -32,8 +34,10 @@ async def view(request: web.Request) -> web.StreamResponse:
     name = request.query.get("filename", "")
     if not name:
         raise BadRequest("The query names no file.", hint="/view?filename=NAME&type=output")
-    kind = _kind(request.query.get("type") or "output")
-    path = _find(request, kind, request.query.get("subfolder", ""), name)
+    kind = request.query.get("type") or "output"
+    if marked := _MARK.fullmatch(name):
+        name, kind = marked.groups()
+    path = _find(request, _kind(kind), request.query.get("subfolder", ""), name)
     preview, channel = request.query.get("preview"), request.query.get("channel", "rgba")
     if channel not in ("rgba", "rgb", "a"):
         raise BadRequest(f"The channel '{channel[:20]}' is none of rgb, a, rgba.")
@@ -122,41 +126,40 @@ def _original(request: web.Request, fields: dict[str, str]) -> Path:
 @asynccontextmanager
 async def _upload(request: web.Request) -> AsyncIterator[tuple[dict[str, str], str, Path]]:
     """The fields of a multipart body, the picture's name, and its bytes in a temporary file."""
+    folder = request.app[CONFIG].temp_dir
+    folder.mkdir(parents=True, exist_ok=True)
+    temporary = folder / f".upload-{secrets.token_hex(8)}"
+    try:
+        fields, filename = await _read_parts(request, temporary)
+        if not filename:
+            raise BadRequest("The upload has no file field 'image'.")
+        yield fields, filename, temporary
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+async def _read_parts(request: web.Request, temporary: Path) -> tuple[dict[str, str], str]:
+    """The fields and the picture's name; its bytes go into a file. Raises: BadRequest, TooLarge."""
     if not request.content_type.startswith("multipart/"):
         raise BadRequest("An upload is a multipart/form-data body with a field 'image'.")
     limit = int(request.app[CONFIG].max_upload_mb * 1024 * 1024)
     if (request.content_length or 0) > limit + _MAX_FIELD_BYTES:
         raise _too_large(limit)
-    folder = request.app[CONFIG].temp_dir
-    folder.mkdir(parents=True, exist_ok=True)
-    temporary = folder / f".upload-{secrets.token_hex(8)}"
     fields: dict[str, str] = {}
     filename = ""
     try:
-        async for part in await _parts(request):
+        reader = await request.multipart()
+        while (part := await reader.next()) is not None:
+            if not isinstance(part, BodyPartReader):
+                raise BadRequest("A part of the upload has parts of its own.")
             if part.name == "image" and part.filename:
                 filename = part.filename
                 await _store(part, temporary, limit)
             elif part.name:
                 fields[part.name] = await _field(part)
-        if not filename:
-            raise BadRequest("The upload has no file field 'image'.")
-        yield fields, filename, temporary
-    except ValueError as error:  # aiohttp's word for a broken multipart body
-        raise BadRequest(f"The multipart body is broken: {error}.") from error
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-async def _parts(request: web.Request) -> AsyncIterator[BodyPartReader]:
-    reader = await request.multipart()
-
-    async def parts() -> AsyncIterator[BodyPartReader]:
-        while (part := await reader.next()) is not None:
-            if isinstance(part, BodyPartReader):
-                yield part
-
-    return parts()
+    except (ValueError, HttpProcessingError) as error:  # aiohttp's words for a broken body
+        raise BadRequest("The multipart body is broken.") from error
+    return fields, filename
 
 
 async def _store(part: BodyPartReader, path: Path, limit: int) -> None:

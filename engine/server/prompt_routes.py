@@ -42,9 +42,10 @@ async def submit(request: web.Request) -> web.Response:
     """Check a prompt and queue it."""
     services = request.app[SERVICES]
     body, has_odd_numbers = await read_prompt(request)
+    is_strict = flag_field(body, "strict")
     validation = await _validate(services, body)
     errors = node_errors(validation)
-    if not validation.can_run or (validation.errors and flag_field(body, "strict")):
+    if not validation.can_run or (is_strict and validation.errors):
         error, nodes = to_wire(validation)
         return answer({"error": error, "node_errors": nodes}, 400)
     if has_odd_numbers:
