@@ -108,7 +108,7 @@ def switch_values(
     on_true: Annotated[AnyValue, LAZY] = None,
 ) -> AnyValue:
     """Passes one of two values on; the nodes that only the other one needs do not run."""
-    return on_true if switch else on_false
+    return _passed(on_true if switch else on_false)
 
 
 def _needed_choice(index: int | None = None, **_values: Any) -> list[str]:
@@ -128,7 +128,7 @@ def switch_by_index(
     value7: Annotated[AnyValue, LAZY] = None,
 ) -> AnyValue:
     """Passes the value of that number on; what only the other values need does not run."""
-    return (value0, value1, value2, value3, value4, value5, value6, value7)[index]
+    return _passed((value0, value1, value2, value3, value4, value5, value6, value7)[index])
 
 
 @node("Blocker", title="Blocker", category="logic", search=("stop", "gate"))
@@ -138,7 +138,12 @@ def blocker(
     message: Annotated[str, Text("", tooltip="Shown as an error where the value is used.")] = "",
 ) -> AnyValue:
     """Passes a value on, or stops every node that would use it."""
-    return value if is_open else Blocked(message or None)
+    return _passed(value if is_open else Blocked(message or None))
+
+
+def _passed(value: Any) -> NodeOutput:
+    """A value as the only output, also when it is a tuple or None."""
+    return NodeOutput(result=(value,))
 
 
 # Loops: all take and give whole lists, so that a mapped value stays one value of the loop --------
