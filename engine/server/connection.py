@@ -40,7 +40,7 @@ class Connection:
         self._catch_up = catch_up
         self._is_behind = False
         self._waiting: OrderedDict[object, Frame] = OrderedDict()
-        self._waiting_bytes = 0
+        self.waiting_bytes = 0
         self._wake = asyncio.Event()
 
     def push(self, frame: Frame, slot: str | None = None) -> None:
@@ -50,11 +50,11 @@ class Connection:
         key = object() if slot is None else slot
         older = self._waiting.get(key)
         self._waiting[key] = frame
-        self._waiting_bytes += len(frame.body) - (len(older.body) if older else 0)
-        if self._waiting_bytes > MAX_BACKLOG_BYTES:
+        self.waiting_bytes += len(frame.body) - (len(older.body) if older else 0)
+        if self.waiting_bytes > MAX_BACKLOG_BYTES:
             self._is_behind = True
             self._waiting.clear()
-            self._waiting_bytes = 0
+            self.waiting_bytes = 0
         self._wake.set()
 
     async def write(self) -> None:
@@ -68,7 +68,7 @@ class Connection:
                     self._catch_up(self)
                 while self._waiting:
                     _, frame = self._waiting.popitem(last=False)
-                    self._waiting_bytes -= len(frame.body)
+                    self.waiting_bytes -= len(frame.body)
                     kind = WSMsgType.BINARY if frame.is_binary else WSMsgType.TEXT
                     await self._socket.send_frame(frame.body, kind)
 

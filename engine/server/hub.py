@@ -25,7 +25,7 @@ from engine.server.wire import JobView, Message, logs_message, status_message
 Json = dict[str, Any]
 
 STATE_EVERY_S = 0.1  # between two progress_state messages of a job
-KEPT_FRAMES = 1 << 14
+KEPT_BYTES = 8 * 1024 * 1024  # of state messages, for clients that come back
 KEPT_LOG_LINES = 500
 
 
@@ -44,21 +44,17 @@ class Hub:
     def __init__(self, services: Services) -> None:
         self._services = services
         self._bus = services.bus
-        self._connections: set[Connection] = set()
+        self.connections: set[Connection] = set()
         self._by_client: dict[str, set[Connection]] = {}
         self._views: dict[str, JobView] = {}
         self._state_due: dict[str, float] = {}
-        self._kept: deque[Kept] = deque(maxlen=KEPT_FRAMES)
+        self._kept: deque[Kept] = deque()
+        self._kept_bytes = 0
         self._forgotten = 0  # the newest number that is no longer kept
         self._seq = 0
         self._task: asyncio.Task[None] | None = None
         self.log_lines: deque[tuple[str, str]] = deque(maxlen=KEPT_LOG_LINES)
         self.sent = 0
-
-    @property
-    def clients(self) -> int:
-        """How many are connected."""
-        return len(self._connections)
 
     async def start(self) -> None:
         """Follow the bus from its beginning."""
@@ -70,7 +66,7 @@ class Hub:
             self._task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._task
-        for connection in list(self._connections):
+        for connection in list(self.connections):
             await connection.close()
 
     # From the bus to the clients ----------------------------------------------------------------
@@ -100,10 +96,11 @@ class Hub:
     def _forget_all(self) -> None:
         """Events were lost here: everyone starts again from a snapshot."""
         self._kept.clear()
+        self._kept_bytes = 0
         self._views.clear()
         self._state_due.clear()
         self._seq = self._forgotten = self._bus.position[1]
-        for connection in self._connections:
+        for connection in self.connections:
             self.catch_up(connection)
 
     def _convert(self, posted: Posted) -> None:
@@ -113,16 +110,16 @@ class Hub:
                 self._log(event)
                 return
             case QueueStatus():
-                self._send([status_message(event.remaining)], posted, self._connections)
+                self._send([status_message(event.remaining)], posted, self.connections)
             case JobRemoved():
                 self._views.pop(event.job_id, None)
                 data = {"prompt_id": event.job_id}
-                self._send([Message(type="weft_removed", data=data)], posted, self._connections)
+                self._send([Message(type="weft_removed", data=data)], posted, self.connections)
             case WorkerChanged():
                 data = {"phase": event.phase, "message": event.message}
-                self._send([Message(type="weft_worker", data=data)], posted, self._connections)
+                self._send([Message(type="weft_worker", data=data)], posted, self.connections)
             case CatalogueChanged():
-                self._send([Message(type="weft_catalogue", data={})], posted, self._connections)
+                self._send([Message(type="weft_catalogue", data={})], posted, self.connections)
             case JobQueued():
                 pass  # the status that follows says so
             case _:
@@ -160,12 +157,18 @@ class Hub:
             else:
                 is_last = index == len(messages) - 1
                 frame = Frame(message.encode(posted.seq if is_last else None))
-                if len(self._kept) == self._kept.maxlen:
-                    self._forgotten = self._kept[0].seq
-                self._kept.append(Kept(posted.seq, posted.client_id, frame))
+                self._keep(Kept(posted.seq, posted.client_id, frame))
                 for connection in targets:
                     connection.push(frame)
                 self.sent += len(targets)
+
+    def _keep(self, kept: Kept) -> None:
+        self._kept.append(kept)
+        self._kept_bytes += len(kept.frame.body)
+        while self._kept_bytes > KEPT_BYTES:
+            oldest = self._kept.popleft()
+            self._kept_bytes -= len(oldest.frame.body)
+            self._forgotten = oldest.seq
 
     def _push(self, message: Message, targets: Collection[Connection]) -> None:
         """Send a message that nobody needs later."""
@@ -193,7 +196,7 @@ class Hub:
     def _log(self, event: LogLine) -> None:
         line = (time.strftime("%Y-%m-%dT%H:%M:%S"), event.text)
         self.log_lines.append(line)
-        self._push(logs_message([line]), [c for c in self._connections if c.wants_logs])
+        self._push(logs_message([line]), [c for c in self.connections if c.wants_logs])
 
     def want_logs(self, client_id: str, *, wants: bool) -> None:
         """Send the log to a client, or no longer."""
@@ -204,7 +207,7 @@ class Hub:
 
     def add(self, connection: Connection, after: str | None) -> None:
         """Let a client in: first its `status`, then what it missed or the state of its jobs."""
-        self._connections.add(connection)
+        self.connections.add(connection)
         self._by_client.setdefault(connection.client_id, set()).add(connection)
         first = status_message(
             self._services.queue.remaining, sid=connection.client_id, epoch=self._bus.epoch
@@ -225,7 +228,7 @@ class Hub:
 
     def remove(self, connection: Connection) -> None:
         """Forget a client that is gone."""
-        self._connections.discard(connection)
+        self.connections.discard(connection)
         same = self._by_client.get(connection.client_id, set())
         same.discard(connection)
         if not same:

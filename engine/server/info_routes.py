@@ -174,7 +174,7 @@ async def metrics(request: web.Request) -> web.Response:
         *(f'weft_jobs{{state="{state}"}} {count}' for state, count in counts.items()),
         "# HELP weft_websocket_clients Connected websocket clients.",
         "# TYPE weft_websocket_clients gauge",
-        f"weft_websocket_clients {hub.clients}",
+        f"weft_websocket_clients {len(hub.connections)}",
         "# HELP weft_websocket_messages_total Messages handed to websocket clients.",
         "# TYPE weft_websocket_messages_total counter",
         f"weft_websocket_messages_total {hub.sent}",
