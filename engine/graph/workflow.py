@@ -24,6 +24,7 @@ __all__ = ["is_workflow", "to_prompt"]
 MAX_NODES = 100_000  # after subgraphs are unfolded
 MAX_NESTING = 32
 
+_OWN_INPUT = "-1"  # in `proxyWidgets`: the subgraph's own input instead of an inner node
 _PRIMITIVE = "PrimitiveNode"
 # Nodes that only the editor knows: they never run.
 _NOTES = frozenset({"Note", "MarkdownNote", "Label (rgthree)", "Bookmark (rgthree)"})
@@ -189,17 +190,21 @@ class _Conversion:
 
 def _inside(scope: _Scope, node: FileNode, sheet: Sheet) -> _Scope:
     """The level below a subgraph node, with the values that its promoted widgets hold."""
-    values: dict[str, Any] = dict(node.named_values or {})
+    values: dict[str, Any] = {}
     overrides: dict[tuple[str, str], Any] = {}
-    if node.proxies and len(node.proxies) == len(node.values):
-        for (inner, name), value in zip(node.proxies, node.values):
-            if inner == "-1":
-                values.setdefault(name, value)
-            else:
-                overrides[inner, name] = value
-    elif not node.named_values:
-        promoted = [s.name for s in node.inputs if s.widget]
-        values = dict(zip(promoted, node.values)) if len(promoted) == len(node.values) else {}
+    promoted = tuple((_OWN_INPUT, s.name) for s in node.inputs if s.widget)
+    for places in (node.proxies, promoted):
+        if places and len(places) == len(node.values):
+            for (inner, name), value in zip(places, node.values):
+                if value is None:
+                    continue  # the inner widget has the value
+                if inner == _OWN_INPUT:
+                    values[name] = value
+                else:
+                    overrides[inner, name] = value
+            break
+    values.update(node.named_values or {})
+    values.update({n: v for (inner, n), v in scope.overrides.items() if inner == node.id})
     return _Scope(
         sheet=sheet,
         prefix=f"{scope.prefix}{node.id}:",

@@ -116,6 +116,28 @@ def test_a_chain_of_ten_thousand_reroutes() -> None:
     assert to_prompt(body, CATALOGUE)["10001"]["inputs"] == {"image": ["0", 0]}
 
 
+def test_a_widget_promoted_through_two_levels() -> None:
+    width = {"name": "width", "type": "INT", "link": 1, "widget": {"name": "width"}}
+    rail = {"id": 1, "origin_id": -10, "origin_slot": 0, "target_id": 1, "target_slot": 0}
+    inner = {
+        "id": "I",
+        "inputs": [{"name": "width"}],
+        "nodes": [part(1, "EmptyLatentImage", inputs=[width], widgets_values=[8, 16, 1])],
+        "links": [rail],
+    }
+    promoted = {**width, "link": None}
+    outer = {"id": "O", "nodes": [part(2, "I", inputs=[promoted], widgets_values=[24])]}
+    properties = {"proxyWidgets": [["2", "width"]]}
+    nodes = [
+        part(3, "O", widgets_values=[40], properties=properties),
+        part(4, "O", widgets_values=[], properties=properties),
+    ]
+    body = document(nodes, definitions={"subgraphs": [inner, outer]})
+    prompt = to_prompt(body, CATALOGUE)
+    assert prompt["3:2:1"]["inputs"] == {"width": 40, "height": 16, "batch_size": 1}
+    assert prompt["4:2:1"]["inputs"] == {"width": 24, "height": 16, "batch_size": 1}
+
+
 def test_reroutes_in_a_circle() -> None:
     with pytest.raises(GraphInvalid) as caught:
         to_prompt(reroutes(5, first_link=[1, 4, 0, 1, 0, "*"]), CATALOGUE)
