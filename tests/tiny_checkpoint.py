@@ -261,3 +261,16 @@ def write_tiny_control(path: Path, seed: int = 0) -> Path:
     control_keys(keys)
     save_file(fill(keys, seed), path, metadata={"format": "pt", **TINY_METADATA})
     return path
+
+
+def write_tiny_lora(path: Path, seed: int = 0) -> Path:
+    """Writes a kohya LoRA of rank 2 for one attention and one text layer of the tiny model."""
+    unet = "lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn1_to_q"
+    text = "lora_te_text_model_encoder_layers_0_self_attn_q_proj"
+    keys = Keys()
+    for module, width in ((unet, 32), (text, 16)):
+        keys.weight(f"{module}.lora_down.weight", 2, width)
+        keys.weight(f"{module}.lora_up.weight", width, 2)
+        keys[f"{module}.alpha"] = ((), 0.0, 1.0)
+    save_file(fill(keys, seed), path, metadata={"format": "pt"})
+    return path
