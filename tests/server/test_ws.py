@@ -19,7 +19,7 @@ from engine.api.events import (
 )
 from engine.server import connection, hub
 from engine.server.routes import HUB
-from tests.server.conftest import Site, is_end, read_until
+from tests.server.conftest import Open, Site, is_end, read_until
 from tests.server.worker import chain
 
 
