@@ -15,6 +15,7 @@ _COLUMNS = (
     "id, number, state, client_id, created_ms, started_ms, ended_ms, attempt, prompt, extra_data, "
     "outputs, results, owners, records, refusals, events"
 )
+_ENCODER = json.JSONEncoder(separators=(",", ":"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,14 +96,14 @@ class OutcomeRow:
 
 def texts_of(submission: Submission) -> Texts:
     return Texts(
-        prompt=_text(submission.prompt),
-        extra_data=_text(submission.extra_data),
-        outputs=_text(list(submission.outputs)),
+        prompt=text_of(submission.prompt),
+        extra_data=text_of(submission.extra_data),
+        outputs=text_of(list(submission.outputs)),
     )
 
 
 def records_text(records: Mapping[str, NodeRecord]) -> str:
-    return _text({k: encode_record(r) for k, r in records.items()})
+    return text_of({k: encode_record(r) for k, r in records.items()})
 
 
 def outcome_row(lease: Lease, outcome: Outcome) -> OutcomeRow:
@@ -112,15 +113,16 @@ def outcome_row(lease: Lease, outcome: Outcome) -> OutcomeRow:
         state=outcome.state,
         started_ms=outcome.started_ms,
         ended_ms=outcome.ended_ms,
-        results=_text(outcome.results),
-        owners=_text(outcome.owners),
+        results=text_of(outcome.results),
+        owners=text_of(outcome.owners),
         records=records_text(outcome.records),
-        events=_text([encode_event(e) for e in outcome.events]),
+        events=text_of([encode_event(e) for e in outcome.events]),
     )
 
 
-def _text(value: object) -> str:
-    return json.dumps(value, separators=(",", ":"))
+def text_of(value: Mapping[str, Any] | Sequence[Any]) -> str:
+    """Compact JSON."""
+    return _ENCODER.encode(value) if value else "[]" if isinstance(value, Sequence) else "{}"
 
 
 # Writing ------------------------------------------------------------------------------------------
@@ -180,7 +182,7 @@ def finish(connection: sqlite3.Connection, row: OutcomeRow) -> bool:
     cursor = connection.execute(
         "UPDATE jobs SET state = ?, started_ms = ?, ended_ms = ?, results = ?, owners = ?, "
         "records = CASE records WHEN '{}' THEN ? ELSE json_patch(records, ?) END, events = ?, "
-        "ended_seq = (SELECT coalesce(max(ended_seq), 0) + 1 FROM jobs "
+        "ended_seq = (SELECT coalesce(max(ended_seq), 0) + 1 FROM jobs INDEXED BY jobs_history "
         f"WHERE {_IN_HISTORY}) WHERE id = ? AND lease_no <= ? AND state = 'pending'",
         (
             row.state,
