@@ -273,7 +273,7 @@ def history(
     is_newest = offset is None and max_items is not None
     order = "DESC" if is_newest else "ASC"
     rows = connection.execute(
-        f"SELECT {_COLUMNS} FROM jobs WHERE {_IN_HISTORY} "
+        f"SELECT {_COLUMNS} FROM jobs INDEXED BY jobs_history WHERE {_IN_HISTORY} "
         f"ORDER BY ended_seq {order} LIMIT ? OFFSET ?",
         (limit, max(offset or 0, 0)),
     ).fetchall()
