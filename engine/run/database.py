@@ -5,6 +5,7 @@ import sqlite3
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from threading import Thread
@@ -12,12 +13,19 @@ from typing import Any, TypeVar
 
 from engine.api.errors import LaunchError, StorageError
 
-GROUP_S = 0.005
+GROUP_S = 0.003  # how long an operation that nobody hurries for waits for company
 GROUP_SIZE = 1000
 
 T = TypeVar("T")
 Operation = Callable[[sqlite3.Connection], Any]
 Result = tuple[asyncio.Future[Any], Any, Exception | None]
+
+
+@dataclass(frozen=True, slots=True)
+class _Write:
+    operation: Operation
+    future: asyncio.Future[Any]
+    is_urgent: bool
 
 
 class Database:
@@ -26,7 +34,7 @@ class Database:
     def __init__(self, path: Path, prepare: Callable[[sqlite3.Connection], None]) -> None:
         self._path = path
         self._prepare = prepare
-        self._jobs: SimpleQueue[tuple[Operation, asyncio.Future[Any]] | None] = SimpleQueue()
+        self._writes: SimpleQueue[_Write | None] = SimpleQueue()
         self._thread: Thread | None = None
         self._reader = ThreadPoolExecutor(1, thread_name_prefix="weft-jobs-read")
         self._read_connection: sqlite3.Connection | None = None
@@ -43,20 +51,23 @@ class Database:
     async def close(self) -> None:
         """Finish what was begun and close the file."""
         if self._thread is not None:
-            self._jobs.put(None)
+            self._writes.put(None)
             await asyncio.to_thread(self._thread.join)
             self._thread = None
             await asyncio.get_running_loop().run_in_executor(self._reader, self._close_reader)
         self._reader.shutdown(wait=True)
 
-    def write(self, operation: Callable[[sqlite3.Connection], T]) -> "asyncio.Future[T]":
+    def write(
+        self, operation: Callable[[sqlite3.Connection], T], *, is_urgent: bool = True
+    ) -> "asyncio.Future[T]":
         """Do something in a transaction, in the order of the calls; done when it is on the disk.
 
-        An operation may be called twice, so it must change nothing but the database.
-        Raises, when awaited: StorageError (disk full …), what the operation raises.
+        An operation may be called twice, so it must change nothing but the database. What is not
+        urgent waits some milliseconds to share a commit. Raises, when awaited: StorageError (disk
+        full …), what the operation raises.
         """
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        self._jobs.put((operation, future))
+        self._writes.put(_Write(operation, future, is_urgent))
         return future
 
     async def read(self, operation: Callable[[sqlite3.Connection], T]) -> T:
@@ -93,41 +104,49 @@ class Database:
             raise _storage_error(self._path, error) from error
 
     def _write_all(self, connection: sqlite3.Connection, loop: asyncio.AbstractEventLoop) -> None:
-        is_open = True
-        while is_open:
-            group = [self._jobs.get()]
-            deadline = time.monotonic() + GROUP_S
-            while len(group) < GROUP_SIZE and time.monotonic() < deadline:
-                try:
-                    group.append(self._jobs.get_nowait())
-                except Empty:
-                    break
-            is_open = None not in group
-            work = [item for item in group if item is not None]
-            if work:
-                results = self._write_group(connection, work)
-                loop.call_soon_threadsafe(_settle, results)
+        while group := self._next_group():
+            loop.call_soon_threadsafe(_settle, self._write_group(connection, group))
         connection.close()
 
-    def _write_group(
-        self,
-        connection: sqlite3.Connection,
-        group: list[tuple[Operation, "asyncio.Future[Any]"]],
-    ) -> list[Result]:
+    def _next_group(self) -> "list[_Write]":
+        """All that waits, with what comes within some milliseconds unless it is urgent.
+
+        Empty at the end.
+        """
+        group: list[_Write] = []
+        deadline = float("inf")
+        is_urgent = False
+        while len(group) < GROUP_SIZE:
+            left = 0.0 if is_urgent else deadline - time.monotonic()
+            try:
+                write = self._writes.get(left > 0, None if left > GROUP_S else left)
+            except Empty:
+                break
+            if write is None:
+                if group:
+                    self._writes.put(None)  # the end, once these are done
+                break
+            if not group:
+                deadline = time.monotonic() + GROUP_S
+            group.append(write)
+            is_urgent = is_urgent or write.is_urgent
+        return group
+
+    def _write_group(self, connection: sqlite3.Connection, group: "list[_Write]") -> list[Result]:
         """One transaction for all; if it fails, one for each, so that only the guilty one fails."""
         try:
             connection.execute("BEGIN IMMEDIATE")
-            results: list[Result] = [(f, operation(connection), None) for operation, f in group]
+            results: list[Result] = [(w.future, w.operation(connection), None) for w in group]
             connection.execute("COMMIT")
             return results
         except Exception as error:  # noqa: BLE001 - it goes to the caller; the thread lives on
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
             if len(group) > 1:
-                return [r for item in group for r in self._write_group(connection, [item])]
+                return [r for write in group for r in self._write_group(connection, [write])]
             if isinstance(error, sqlite3.Error):
                 error = _storage_error(self._path, error)
-            return [(group[0][1], None, error)]
+            return [(group[0].future, None, error)]
 
 
 def _settle(results: list[Result]) -> None:

@@ -66,10 +66,12 @@ class JobQueue:
         publish: Callable[[Event, str | None], None] = lambda _event, _client_id: None,
         *,
         lease_s: float = LEASE_S,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._database = Database(path, jobs_schema.prepare)
         self._publish = publish
         self._lease_s = lease_s
+        self._clock = clock
         self._live: dict[str, _Live] = {}
         self._held: dict[str, _Live] = {}  # those of them that a worker holds
         self._waiting: list[Place] = []
@@ -124,7 +126,7 @@ class JobQueue:
             body_digest=_digest(submission) if is_named else "",
             created_ms=now_ms(),
             texts=texts,
-            refusals=json.dumps(submission.refusals),
+            refusals=job_rows.text_of(submission.refusals),
             records=job_rows.records_text(submission.records),
         )
         added = await self._database.write(lambda c: job_rows.add(c, row))
@@ -164,7 +166,7 @@ class JobQueue:
             return None
         place = self._waiting.pop(0)
         live = self._held[place[2]] = self._live[place[2]]
-        live.expires_s = time.monotonic() + self._lease_s
+        live.expires_s = self._clock() + self._lease_s
         try:
             texts = live.texts or await self._read_texts(place[2])
         except StorageError:
@@ -204,7 +206,7 @@ class JobQueue:
         live = self._holder(lease)
         if live is None:
             return False
-        live.expires_s = time.monotonic() + self._lease_s
+        live.expires_s = self._clock() + self._lease_s
         return True
 
     async def finish(self, lease: Lease, outcome: Outcome) -> bool:
@@ -215,7 +217,7 @@ class JobQueue:
         if self._holder(lease) is None:
             return False
         row = job_rows.outcome_row(lease, outcome)
-        is_ours = await self._database.write(lambda c: job_rows.finish(c, row))
+        is_ours = await self._database.write(lambda c: job_rows.finish(c, row), is_urgent=False)
         live = self._holder(lease)
         if live is not None:
             del self._live[lease.job_id], self._held[lease.job_id]
@@ -252,7 +254,7 @@ class JobQueue:
 
     def _reclaim(self) -> None:
         """Take jobs back whose lease ran out."""
-        now = time.monotonic()
+        now = self._clock()
         for live in [v for v in self._held.values() if v.expires_s < now]:
             self._release(live)
 

@@ -209,14 +209,15 @@ async def test_a_finish_with_an_old_lease_changes_nothing(queue: JobQueue):
 
 
 async def test_a_lease_that_ran_out_goes_to_the_next_one(open_queue: Open):
-    queue = await open_queue(lease_s=0.05)
+    now_s = 0.0
+    queue = await open_queue(lease_s=10.0, clock=lambda: now_s)
     await queue.submit(submission(job_id="a"))
     old = await leased(queue)
-    await asyncio.sleep(0.03)
+    now_s = 6.0
     assert queue.renew(old)
-    await asyncio.sleep(0.03)
+    now_s = 12.0
     assert await queue.lease() is None
-    await asyncio.sleep(0.03)
+    now_s = 17.0
     new = await leased(queue)
     assert new.token != old.token
     assert not await queue.finish(old, outcome())
