@@ -11,6 +11,7 @@ from typing import Any, cast
 from engine.api.errors import GraphInvalid
 from engine.graph.prompt import invalid_prompt, is_plain_text, shorten, shown
 
+MAX_SLOTS = 2048  # of one node
 SUBGRAPH_INPUT = "-10"
 SUBGRAPH_OUTPUT = "-20"
 SET_NODE = "SetNode"  # of a widely used pack: names the link into it
@@ -130,7 +131,7 @@ def _sheet(fields: Mapping[str, Any], where: str) -> Sheet:
         links[link_id] = link
         if link.target == SUBGRAPH_OUTPUT:
             results[link.target_slot] = link_id
-    inputs = _list(fields.get("inputs") or [], f"The inputs of {where}")
+    inputs = _slots(fields.get("inputs") or [], f"The inputs of {where}")
     return Sheet(
         nodes=nodes,
         links=links,
@@ -157,8 +158,8 @@ def _node(raw: object, where: str) -> FileNode:
         named, values = named or cast("dict[str, object]", values), None
     mode: object = fields.get("mode", 0)
     title: object = fields.get("title")
-    outputs = _list(fields.get("outputs") or [], f"The outputs of {where}")
-    inputs = _list(fields.get("inputs") or [], f"The inputs of {where}")
+    outputs = _slots(fields.get("outputs") or [], f"The outputs of {where}")
+    inputs = _slots(fields.get("inputs") or [], f"The inputs of {where}")
     properties: object = fields.get("properties")
     return FileNode(
         id=node_id,
@@ -178,7 +179,8 @@ def _proxies(properties: object) -> tuple[tuple[str, str], ...]:
         return ()
     found: object = cast("dict[str, object]", properties).get("proxyWidgets")
     pairs: list[tuple[str, str]] = []
-    for raw in cast("list[object]", found) if isinstance(found, list) else []:
+    listed = cast("list[object]", found) if isinstance(found, list) else []
+    for raw in listed[:MAX_SLOTS]:
         pair = cast("list[object]", raw) if isinstance(raw, list) else []
         if len(pair) >= 2 and isinstance(pair[1], str):
             pairs.append((str(pair[0]), pair[1]))
@@ -241,6 +243,13 @@ def _list(value: object, where: str) -> Sequence[Any]:
     if not isinstance(value, list):
         raise _broken(where, value, "a list")
     return cast("list[Any]", value)
+
+
+def _slots(value: object, where: str) -> Sequence[Any]:
+    found = _list(value, where)
+    if len(found) > MAX_SLOTS:
+        raise _broken(where, found, f"at most {MAX_SLOTS}")
+    return found
 
 
 def _text(value: object, where: str) -> str:

@@ -24,10 +24,6 @@ class Expansion:
 
     ids: Mapping[str, str]
 
-    def link(self, link: Link) -> Link:
-        """A link as the node wrote it, with the plan's id."""
-        return Link(self.ids.get(link.node_id, link.node_id), link.index)
-
 
 class Plan:
     """The order in which the nodes of one run are executed; changes while nodes run.
@@ -57,10 +53,6 @@ class Plan:
         self._parent: dict[str, str] = {}
         self._display: dict[str, str] = {}
         self._admit(outputs)
-
-    def __len__(self) -> int:
-        """How many nodes are still to be finished."""
-        return len(self._known) - len(self._done)
 
     @property
     def is_finished(self) -> bool:

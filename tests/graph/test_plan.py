@@ -7,7 +7,7 @@ import pytest
 
 from engine.api.errors import GraphInvalid
 from engine.graph.plan import Plan
-from engine.graph.prompt import Link, parse_prompt
+from engine.graph.prompt import parse_prompt
 from tests.graph.samples import CATALOGUE, chain, node
 
 
@@ -38,7 +38,6 @@ DIAMOND = {
 
 def test_runs_what_is_needed_parents_first_depth_first() -> None:
     one = plan(DIAMOND, ["show"])
-    assert len(one) == 5
     assert run(one) == ["top", "left", "right", "sum", "show"]
     assert one.is_finished
     assert one.is_done("top")
@@ -81,7 +80,6 @@ def test_what_only_results_need_is_left_out() -> None:
     assert sorted(asked) == sorted(set(asked))
     cached = plan(DIAMOND, ["show"], lambda i: True)
     assert cached.is_finished
-    assert len(cached) == 0
 
 
 def test_a_chain_of_ten_thousand_in_linear_work() -> None:
@@ -138,8 +136,6 @@ def test_expansion() -> None:
     inner["2"]["inputs"]["b"] = 5
     added = one.expand("10", {**inner, "3": node("Add", a=["2", 0], b=["10", 0])}, call=1)
     assert added.ids == {"n": "10.1.n", "2": "10.1.2", "3": "10.1.3"}
-    assert added.link(Link("2", 0)) == Link("10.1.2", 0)
-    assert added.link(Link("show", 0)) == Link("show", 0)
     one.wait_for("10", ["10.1.2"])
     assert one.next_ready() == "10.1.n"
     assert one.display_id("10.1.n") == "10"

@@ -60,6 +60,7 @@ BROKEN = {
     "input is null": document([part(1, inputs=[None])]),
     "input without name": document([part(1, inputs=[{"type": "IMAGE"}])]),
     "link id is a list": document([part(1, inputs=[{"name": "a", "link": []}])]),
+    "too many inputs": document([part(1, inputs=[{"name": "a"}] * 5000)]),
     "outputs is a text": document([part(1, outputs="x")]),
     "values is a number": document([part(1, widgets_values=3)]),
     "short link": document([], [[1, 2]]),
