@@ -89,6 +89,8 @@ class PackLoader:
             self._drop(before)
         if report.state is PackState.LOADED:
             report = load_pack(source, self.registry)
+        if before is not None and report.state is PackState.FAILED:  # a file that cannot be read
+            report = replace(report, nodes=tuple(sorted({*report.nodes, *before.nodes})))
         self.reports[source.name] = report
 
     def _judge(self, source: PackSource, ledger: Ledger) -> PackReport:
@@ -235,7 +237,9 @@ def _failure(report: PackReport, source: PackSource, error: BaseException) -> Pa
     if isinstance(error, ImportError):
         host = missing_host_module(error)
         if host is not None:
-            text = f"It imports {host}, a module of the reference engine that Weft has not."
+            text = f"It imports {host}, a module of the reference engine that Weft does not offer."
+            if not isinstance(error, ModuleNotFoundError):
+                text = f"It imports a part of {host} that Weft does not offer: {error.msg}."
             hint = "The pack cannot be used here yet."
         elif (error.name or "").startswith(module_name(source)):
             text = f"Its own module {error.name} is missing or incomplete: {error}"

@@ -75,6 +75,24 @@ def test_failures_say_why(loader: PackLoader) -> None:
     assert "imports folder_paths, a module of the reference engine" in errors["host_user"]
 
 
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        ("import comfy.utils", "imports comfy, a module of the reference engine"),
+        ("from comfy_api.latest import InputImpl", "cannot import name 'InputImpl'"),
+        ("from comfy_api.latest import io; io.Autogrow", "io.Autogrow is not offered"),
+        ("import not_installed_here", "needs the Python package not_installed_here"),
+        ("from . import missing", "missing or incomplete"),
+        ("NODES = [len]", "Decorate it with @node"),
+    ],
+)
+def test_reason_names_what_a_pack_lacks(tmp_path: Path, line: str, reason: str) -> None:
+    pack = write(tmp_path)
+    (pack / "__init__.py").write_text(line)
+    (report,) = loader_of(tmp_path, Policy.ALL).load_all()
+    assert reason in report.error + str(report.refused)
+
+
 def test_node_types_of_failed_packs_are_known(loader: PackLoader) -> None:
     unavailable = loader.unavailable()
     assert {"BreakerOne", "BreakerTwo", "HostUser", "leaver.Node", "LeaverNode"} <= set(unavailable)
@@ -176,6 +194,16 @@ def test_pack_that_is_gone_is_forgotten(tmp_path: Path) -> None:
     assert loader.load_all()[0].state is PackState.DISABLED and not loader.registry.specs()
     pack.with_name("mine.disabled").rename(tmp_path / "_mine")
     assert loader.load_all() == () and loader.reports == {}
+
+
+def test_pack_that_was_broken_by_a_change_keeps_its_names(tmp_path: Path) -> None:
+    pack = write(tmp_path)
+    loader = loader_of(tmp_path, Policy.ALL)
+    loader.load_all()
+    (pack / "nodes.py").write_text("x = (")
+    loader.load_all()
+    assert "mine.Add" not in loader.registry
+    assert "SyntaxError" in loader.unavailable()["mine.Add"]
 
 
 def test_loaded_pack_that_did_not_change_is_left_alone(tmp_path: Path) -> None:
