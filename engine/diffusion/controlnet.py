@@ -1,5 +1,6 @@
 """ControlNets: a copy of a UNet's encoder that reads a picture and adds to the skip connections."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -62,7 +63,7 @@ class LoadedControl:
 
 
 def add_residuals(
-    first: dict[str, list[Tensor | None]], second: dict[str, list[Tensor | None]]
+    first: Mapping[str, Sequence[Tensor | None]], second: Mapping[str, Sequence[Tensor | None]]
 ) -> dict[str, list[Tensor | None]]:
     """The residuals of two ControlNets together."""
     return {

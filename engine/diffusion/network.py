@@ -76,12 +76,12 @@ class LoadedDenoiser:
         return out[0].float()
 
 
-def _residuals(control: Control | None) -> tuple[tuple[Any, ...] | None, Tensor | None]:
-    if not control:
+def _residuals(control: Control | None) -> tuple[tuple[Any, ...] | None, Any]:
+    """What diffusers' UNet takes: both or neither, with 0.0 where there is nothing to add."""
+    if not control or all(r is None for items in control.values() for r in items):
         return None, None
-    down = tuple(0.0 if r is None else r for r in control.get("input", ()))
-    middle = next((r for r in control.get("middle", ()) if r is not None), None)
-    return down or None, middle
+    down = tuple(0.0 if r is None else r for r in control["input"])
+    return down, next((r for r in control["middle"] if r is not None), 0.0)
 
 
 def sd_alphas_cumprod() -> Tensor:

@@ -89,9 +89,3 @@ def run_tiled(
         assert total is not None and weight is not None
         outputs.append(total / weight)
     return torch.cat(outputs)
-
-
-def count_tiles(height: int, width: int, tile_height: int, tile_width: int, overlap: int) -> int:
-    """How many tiles `run_tiled` makes for each picture."""
-    rows = sum(1 for _ in _spans(height, tile_height, overlap))
-    return rows * sum(1 for _ in _spans(width, tile_width, overlap))

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from engine.api.errors import NodeError
 from engine.diffusion.families.base import VaeLayout
-from engine.diffusion.tiling import run_tiled
+from engine.diffusion.tiling import run_tiled, tiles
 
 if TYPE_CHECKING:
     from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
@@ -48,6 +48,7 @@ def encode(vae: LoadedVae, image: Tensor) -> Tensor:
 
 def decode(vae: LoadedVae, latent: Tensor) -> Tensor:
     """The pictures of an unscaled latent. Shapes: (B, 4, h, w) -> (B, H, W, 3) 0..1."""
+    _check_latent(vae, latent)
     parts = [_decode_latent(vae, part) for part in _batches(latent, vae.factor**2)]
     return _image(torch.cat(parts))
 
@@ -87,6 +88,7 @@ def decode_tiled(
 
     Units: tile and overlap in pixels. Shapes: as `decode`.
     """
+    _check_latent(vae, latent)
     return _image(
         _tiled(
             latent,
@@ -99,6 +101,16 @@ def decode_tiled(
     )
 
 
+def count_tiles(height: int, width: int, *, tile: int, overlap: int) -> int:
+    """How many tiles a picture of that size takes, for progress. Units: pixels."""
+    return sum(len(tiles(height, width, tall, wide, overlap)) for tall, wide in _shapes(tile))
+
+
+def _shapes(tile: int) -> tuple[tuple[int, int], ...]:
+    """Height and width of the tiles of each pass."""
+    return (tile // 2, tile * 2), (tile * 2, tile // 2), (tile, tile)
+
+
 def _tiled(
     image: Tensor,
     function: Callable[[Tensor], Tensor],
@@ -108,7 +120,11 @@ def _tiled(
     scale: Fraction,
     on_tile: Callable[[], None] | None,
 ) -> Tensor:
-    shapes = ((tile // 2, tile * 2), (tile * 2, tile // 2), (tile, tile))
+    if overlap >= tile // 2:
+        raise NodeError(
+            f"The overlap of {overlap} is too large for tiles of {tile}.",
+            hint="Take at most a quarter of the tile size.",
+        )
     passes = [
         run_tiled(
             image,
@@ -119,7 +135,7 @@ def _tiled(
             scale=scale,
             on_tile=on_tile,
         )
-        for height, width in shapes
+        for height, width in _shapes(tile)
     ]
     return torch.stack(passes).mean(0)
 
@@ -129,6 +145,16 @@ def crop_to_factor(image: Tensor, factor: int) -> Tensor:
     height, width = (n // factor * factor for n in image.shape[1:3])
     top, left = (image.shape[1] - height) // 2, (image.shape[2] - width) // 2
     return image[:, top : top + height, left : left + width]
+
+
+def _check_latent(vae: LoadedVae, latent: Tensor) -> None:
+    """Raises: NodeError, for a latent of another family."""
+    if latent.dim() != 4 or latent.shape[1] != vae.latent_channels:
+        raise NodeError(
+            f"A latent of shape {list(latent.shape)} does not fit this VAE, "
+            f"which takes (batch, {vae.latent_channels} channels, height, width).",
+            hint="Use the VAE of the checkpoint that made the latent.",
+        )
 
 
 def _pixels(vae: LoadedVae, image: Tensor) -> Tensor:
