@@ -193,6 +193,9 @@ class _Check:
         )
 
     def _misfit(self, node: Node, item: InputSpec, value: Constant, misfit: Misfit) -> None:
+        extra: dict[str, object] = {}
+        if misfit.missing:
+            extra["folder"], extra["file"] = misfit.missing
         self._add(
             misfit.code,
             f"Input {item.name} of {node.label} {misfit.says}.",
@@ -201,6 +204,7 @@ class _Check:
             got=shown(value),
             expected=misfit.expected,
             hint=misfit.hint,
+            extra=extra,
         )
 
     def _absent(self, node: Node, entry: Entry, undeclared: Sequence[str]) -> None:

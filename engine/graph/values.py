@@ -17,12 +17,16 @@ _SHOWN_CHOICES = 8
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Misfit:
-    """Why a value does not fit, as the parts of a `Problem`; `says` completes "input X …"."""
+    """Why a value does not fit, as the parts of a `Problem`; `says` completes "input X …".
+
+    `missing` is the folder and name of a file that is not there.
+    """
 
     code: str
     says: str
     expected: str
     hint: str | None = None
+    missing: tuple[str, str] | None = None
 
 
 class Choices:
@@ -280,6 +284,7 @@ def _no_file(folder: str, name: str, value: str, choices: Choices) -> Misfit:
         says=f"names the file {shown(value)}, which is not in {folder}",
         expected=choices.listing(folder),
         hint=hint,
+        missing=(folder, name),
     )
 
 

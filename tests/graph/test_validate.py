@@ -349,6 +349,11 @@ def test_file_names_as_clients_write_them(name: str) -> None:
     assert found.problems == ()
 
 
+def test_a_missing_file_is_named_for_programs() -> None:
+    found = check(n1=node("LoadImage", image="a\\b.png"), n2=node("Show", value=["1", 0]))
+    assert found.errors[0].extra == {"folder": "input", "file": "a/b.png"}
+
+
 def test_unions_and_any_fit() -> None:
     found = check(
         n1=IMAGE,
