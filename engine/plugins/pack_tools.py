@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from engine.api.errors import EngineError, PluginError, StorageError
-from engine.api.node import NodeOutput, NodeType
+from engine.api.node import Blocked, NodeOutput, NodeType
 from engine.api.spec import InputSpec, NodeSpec
 from engine.plugins.check_values import (
     KNOWN_TYPES,
@@ -208,6 +208,8 @@ def _output_findings(
         return
     for declared, value in zip(spec.outputs, output.result):
         for item in value if declared.is_list else (value,):
+            if isinstance(item, Blocked):
+                continue
             wrong = differs_from_type(item, declared.type)
             if wrong:
                 text = f"Its output {declared.name} is declared {declared.type} but is {wrong}."
