@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
+from safetensors.torch import load_file
 from torch import nn
 
 from engine.diffusion.training.autoencoder import decode, fold_latent_scale, moments
+from engine.diffusion.training.builtin import Plan, grade_file, train
 from engine.diffusion.training.dataset import denoiser_scenes, rendered, to_pictures, to_tensor
 from engine.diffusion.training.denoiser import LatentSet, denoiser_loss, sample_euler
 from engine.diffusion.training.export import (
@@ -32,7 +34,7 @@ from engine.diffusion.training.text import (
 
 
 @pytest.fixture(autouse=True)
-def _one_thread() -> None:
+def _seeded() -> None:
     torch.manual_seed(0)
 
 
@@ -139,3 +141,21 @@ def test_file_has_the_layout_and_reads_back(tmp_path: Path) -> None:
     assert torch.allclose(expected, got, atol=2e-2)
     for name, value in networks.unet.state_dict().items():
         assert torch.allclose(back.unet.state_dict()[name], value, atol=1e-3)
+
+
+@pytest.mark.slow
+def test_the_command_trains_every_stage_grades_and_resumes(tmp_path: Path) -> None:
+    plan = Plan(minutes=0.003, folder=tmp_path, scenes=12, pictures=12, text_steps=2)
+    output = tmp_path / "model.safetensors"
+    said: list[str] = []
+    train(plan, output, said.append)
+    first = load_file(output)
+    train(plan, output, said.append)
+    again = load_file(output)
+    assert all(torch.equal(value, again[name]) for name, value in first.items())
+    assert [line for line in said if line.endswith(": training")] == [
+        f"{stage}: training" for stage in ("vae", "text", "unet", "decoder")
+    ]
+    grade_file(output, tmp_path, 64, 1, said.append)
+    assert (tmp_path / "evaluation.json").exists()
+    assert (tmp_path / "samples.png").exists()

@@ -142,4 +142,4 @@ def test_evaluation_of_the_renderer_itself_is_perfect_and_labelled() -> None:
     result = evaluate(perfect, range(6), batch=4)
     assert all(f["all three"] == 1 for f in result.figures.values())
     assert result.figures["pair"]["relation"] == 1
-    assert sample_sheet(result.samples, columns=6).width == 6 * 152
+    assert sample_sheet(result.samples, columns=6).width == 6 * 160

@@ -85,44 +85,47 @@ def evaluate(
     return Evaluation(figures=figures, samples=samples)
 
 
-def _mark(grade_: Grade) -> str:
-    good = grade_.all_three and grade_.count and grade_.relation is not False
-    failed = [
-        name
-        for name, held in (
-            ("background", grade_.background),
-            ("colour", grade_.colour),
-            ("shape", grade_.shape),
-            ("count", grade_.count),
-            ("relation", grade_.relation is not False),
-        )
-        if not held
-    ]
-    return "ok" if good else "wrong: " + ", ".join(failed)
+def verdict(grade_: Grade) -> str:
+    """`ok`, or the demands that the picture misses."""
+    held = {
+        "background": grade_.background,
+        "colour": grade_.colour,
+        "shape": grade_.shape,
+        "count": grade_.count,
+        "relation": grade_.relation is not False,
+    }
+    missed = [name for name, holds in held.items() if not holds]
+    return "wrong: " + ", ".join(missed) if missed else "ok"
+
+
+def _wrapped(draw: ImageDraw.ImageDraw, text: str, width: float) -> list[str]:
+    lines = [""]
+    for word in text.split(" "):
+        longer = f"{lines[-1]} {word}".strip()
+        if draw.textlength(longer) <= width:
+            lines[-1] = longer
+        else:
+            lines.append(word)
+    return lines
 
 
 def sample_sheet(
     samples: Sequence[tuple[Trial, np.ndarray, Grade]], columns: int = 6, zoom: int = 2
 ) -> Image.Image:
-    """A labelled grid of pictures with prompt, seed and verdict; nothing is picked or left out."""
+    """A labelled grid of pictures with prompt, seed and verdict, failures included."""
     height, width = (side * zoom for side in samples[0][1].shape[:2])
-    cell_width, label = width + 24, 44
+    cell_width, cell_height = width + 32, height + 68
     rows = -(-len(samples) // columns)
-    sheet = Image.new("RGB", (columns * cell_width, rows * (height + label)), (255, 255, 255))
+    sheet = Image.new("RGB", (columns * cell_width, rows * cell_height), (255, 255, 255))
     draw = ImageDraw.Draw(sheet)
     for index, (trial, picture, grade_) in enumerate(samples):
-        x, y = index % columns * cell_width + 12, index // columns * (height + label) + 4
-        sheet.paste(
-            Image.fromarray(picture).resize((width, height), Image.Resampling.NEAREST), (x, y)
-        )
-        words, lines = trial.prompt.split(" "), [""]
-        for text in words:
-            if draw.textlength(f"{lines[-1]} {text}") > cell_width - 6:
-                lines.append("")
-            lines[-1] = f"{lines[-1]} {text}".strip()
-        for row, line in enumerate(lines[:2]):
-            draw.text((x, y + height + 1 + row * 11), line, fill=(0, 0, 0))
-        verdict = _mark(grade_)
-        colour = (0, 120, 0) if verdict == "ok" else (190, 0, 0)
-        draw.text((x, y + height + 23), f"{trial.seed}: {verdict}", fill=colour)
+        x, y = index % columns * cell_width + 16, index // columns * cell_height + 6
+        enlarged = Image.fromarray(picture).resize((width, height), Image.Resampling.NEAREST)
+        sheet.paste(enlarged, (x, y))
+        lines = [(line, (0, 0, 0)) for line in _wrapped(draw, trial.prompt, cell_width - 20)[:3]]
+        said = verdict(grade_)
+        colour = (0, 120, 0) if said == "ok" else (190, 0, 0)
+        lines += [(line, colour) for line in _wrapped(draw, said, cell_width - 20)[:2]]
+        for row, (line, ink) in enumerate(lines):
+            draw.text((x, y + height + 1 + row * 12), line, fill=ink)
     return sheet
