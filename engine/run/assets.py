@@ -10,7 +10,7 @@ import os
 import re
 import sqlite3
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -18,7 +18,7 @@ from pathlib import Path
 from threading import Lock
 from typing import Any, BinaryIO, cast
 
-from engine.api.errors import StorageError, UnsafePath
+from engine.api.errors import EngineError, StorageError, UnsafePath
 from engine.graph.values import annotated
 from engine.run.digests import Digests
 from engine.run.folders import PLACES, Folders
@@ -71,12 +71,16 @@ class Assets:
             folder, name = annotated(folder, name)
         return self.folders.resolve(folder, name)
 
-    def file_digest(self, folder: str, name: str) -> str:
-        """The digest of a file by its name. Raises: MissingModel, UnsafePath, StorageError."""
+    def file_digest(self, folder: str, name: str, check: Callable[[], None] = lambda: None) -> str:
+        """The digest of a file by its name; `check` is called while it is read, and may raise.
+
+        Raises: MissingModel, UnsafePath, StorageError.
+        """
         started = told = time.monotonic()
 
         def progress(path: Path, done: int, size: int) -> None:
             nonlocal told
+            check()
             now = time.monotonic()
             if self._announce is not None and now - told > _TELL_EVERY_S:
                 told = now
@@ -84,6 +88,16 @@ class Assets:
                 self._announce(f"Reading {path.name}: {100 * done // size} %, {left:.0f} s left.")
 
         return self.digests.digest(self.resolve(folder, name), progress)
+
+    def read_ahead(self) -> None:
+        """Read the model files whose digests are not known, beside everything else."""
+        self.digests.start_background(self._model_files())
+
+    def _model_files(self) -> Iterator[Path]:
+        for kind in self.folders.kinds():
+            for name in self.folders.list_files(kind):
+                with suppress(EngineError):  # it went away meanwhile
+                    yield self.folders.resolve(kind, name)
 
     def is_there(self, shown: Mapping[str, Any]) -> bool:
         """Whether a file that a node shows ({"filename", "subfolder", "type"}) still exists."""
@@ -114,6 +128,8 @@ class Assets:
         return self._names.reserve(place, prefix, directory, stem, extension, bound_to)
 
     def close(self) -> None:
+        """End the reading ahead and close the database."""
+        self.digests.close()
         self._names.close()
 
 

@@ -21,11 +21,12 @@ from engine.graph.catalogue import Catalogue
 from engine.graph.fingerprint import Fingerprinter
 from engine.graph.prompt import Graph, Link, Node, parse_prompt
 from engine.run.context import JobScope, NodeContext, Previews
-from engine.run.executor import Completion, Run, RunParts
+from engine.run.executor import Run
 from engine.run.failures import error_report
 from engine.run.keys import PastKeys, RunKeys
 from engine.run.loop import LoopThread
 from engine.run.store import Caches
+from engine.run.task import Completion, RunParts
 
 if TYPE_CHECKING:
     from engine.diffusion.residency import ModelPool
@@ -42,7 +43,7 @@ class Registry(Protocol):
 class JobFiles(Protocol):
     """The files of a worker, of which each node call gets a view of its own."""
 
-    def file_digest(self, folder: str, name: str) -> str: ...
+    def file_digest(self, folder: str, name: str, check: Callable[[], None]) -> str: ...
 
     def view(
         self, job_id: str, node_id: str, call_index: int, prompt: Callable[[], Mapping[str, Any]]
@@ -169,9 +170,14 @@ class WorkerCore:
     def _execute(self, job: JobRequest, current: _Current) -> bool:
         graph = parse_prompt(job.prompt)
         outputs = tuple(job.outputs) or self._output_nodes(graph)
+
+        def check_cancelled() -> None:
+            if current.cancelled.is_set():
+                raise Cancelled
+
         maker = Fingerprinter(
             self._catalogue,
-            file_digest=self._files.file_digest,
+            file_digest=lambda folder, name: self._files.file_digest(folder, name, check_cancelled),
             is_changed=self._is_changed,
             environment=self._environment,
             job_id=job.job_id,

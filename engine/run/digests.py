@@ -70,10 +70,12 @@ class Digests:
         return digest
 
     def start_background(self, paths: Iterable[Path]) -> None:
-        """Read files whose digests are not known, at idle priority, on a thread of its own."""
-        files = list(paths)
+        """Read files whose digests are not known, at idle priority, on a thread of its own.
+
+        `paths` is iterated there.
+        """
         self._thread = Thread(
-            target=self._read_all, args=(files,), name="weft-digests", daemon=True
+            target=self._read_all, args=(paths,), name="weft-digests", daemon=True
         )
         self._thread.start()
 
@@ -83,7 +85,7 @@ class Digests:
         if self._thread is not None:
             self._thread.join()
 
-    def _read_all(self, files: list[Path]) -> None:
+    def _read_all(self, files: Iterable[Path]) -> None:
         if sys.platform == "linux":  # elsewhere it would be the whole process
             with suppress(OSError):
                 os.setpriority(os.PRIO_PROCESS, 0, 19)

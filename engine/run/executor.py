@@ -7,12 +7,11 @@ transport and no files. Nothing recurses, so memory alone limits the length of a
 import time
 from asyncio import gather
 from collections import Counter, deque
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field
 from itertools import islice
-from queue import Empty, SimpleQueue
-from typing import Any, Protocol, cast
+from queue import Empty
+from typing import Any, cast
 
 from engine.api.context import RunContext
 from engine.api.errors import Cancelled, EngineError, NodeError
@@ -24,101 +23,19 @@ from engine.api.events import (
     NodeRecord,
     NodesCached,
     NodeStarted,
-    RunEvent,
 )
-from engine.api.node import Blocked, NodeOutput, NodeType
-from engine.graph.catalogue import Catalogue
+from engine.api.node import Blocked, NodeOutput
 from engine.graph.plan import Plan
-from engine.graph.prompt import Graph, Link, Node, as_link, node_to_json
+from engine.graph.prompt import Link, Node, as_link, node_to_json
 from engine.run.expansion import HeldValues
 from engine.run.failures import error_report, is_out_of_memory, short_inputs
 from engine.run.guard import changed_inputs, copied, storage_of, storages, tensor_versions
-from engine.run.keys import RunKeys
-from engine.run.loop import LoopThread
 from engine.run.mapping import Linked, merge_results, merge_ui, slices
 from engine.run.memory_cache import Result
+from engine.run.task import Completion, Expanded, Kind, RunParts, Task, kind_of
 
 BUILTIN_PACK = "nodes"
 _WAKE_S = 1.0  # waits end this often, so that a signal can end them on every platform
-
-
-class ResultStore(Protocol):
-    """Where results are looked for and kept."""
-
-    def find(self, key: str) -> tuple[Result, NodeRecord] | None:
-        """A kept result and where it was."""
-        ...
-
-    def peek(self, key: str) -> NodeRecord | None:
-        """Where a kept result is, without loading it."""
-        ...
-
-    def keep(self, key: str, result: Result, job_id: str) -> None: ...
-
-    def drop(self, key: str) -> None: ...
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Kind:
-    """What the executor asks of a node type, looked up once per run."""
-
-    node_type: NodeType
-    inputs: frozenset[str]
-    lazy: frozenset[str]
-    raw: frozenset[str]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Expanded:
-    """A call that gave a sub-graph: its result with links into it, and nodes with effects."""
-
-    result: tuple[Any, ...]
-    sinks: tuple[str, ...]
-    ui: Mapping[str, Any] | None
-
-
-@dataclass(slots=True, kw_only=True)
-class Task:
-    """A node between its first turn and its result."""
-
-    node: Node
-    kind: Kind
-    display_id: str
-    asked: set[str] = field(default_factory=set[str])  # lazy inputs that it needs
-    calls: "list[NodeOutput | Expanded | Blocked]" = field(default_factory=list)
-    is_expanded: bool = False
-    seconds: float = 0.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Completion:
-    """An asynchronous node that ended."""
-
-    task: Task
-    results: list[NodeOutput | Blocked]
-    error: BaseException | None
-    lists: Mapping[str, list[Any]]
-    seconds: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunParts:
-    """What one run works with."""
-
-    job_id: str
-    graph: Graph
-    outputs: Sequence[str]
-    catalogue: Catalogue
-    find_type: Callable[[str], NodeType]
-    keys: RunKeys
-    store: ResultStore
-    make_context: Callable[[str, str, int], RunContext]  # node id, display id, number of the call
-    emit: Callable[[RunEvent], None]
-    is_cancelled: Callable[[], bool]
-    free_memory: Callable[[], None]  # called when memory ran out
-    completions: SimpleQueue[Completion | None]  # None wakes the run up, to see that it is over
-    loop: LoopThread
-    copying_types: set[str]  # node types that changed an input in place before
 
 
 class Run:
@@ -223,7 +140,7 @@ class Run:
     def _kind(self, class_type: str) -> Kind:
         kind = self._kinds.get(class_type)
         if kind is None:
-            kind = self._kinds[class_type] = _kind_of(self._parts.find_type(class_type))
+            kind = self._kinds[class_type] = kind_of(self._parts.find_type(class_type))
             self._has_async = self._has_async or kind.node_type.spec.is_async
         return kind
 
@@ -278,7 +195,7 @@ class Run:
         return lists
 
     def _values(self, link: Link) -> list[Any]:
-        outputs = self._results[link.node_id].outputs
+        outputs = self._result_of(link.node_id).outputs
         if not 0 <= link.index < len(outputs):
             raise NodeError(
                 f"Node {link.node_id} has no output {link.index}.",
@@ -286,6 +203,19 @@ class Run:
                 code="bad_linked_input",
             )
         return outputs[link.index]
+
+    def _result_of(self, node_id: str) -> Result:
+        """The result of a finished node; an expansion may ask for one that was let go before."""
+        result = self._results.get(node_id)
+        if result is None:
+            found = self._parts.store.find(self._parts.keys.of(node_id))
+            if found is None:
+                raise NodeError(
+                    f"The result of node {node_id} was let go before an expansion asked for it.",
+                    hint="Let the node that expands take a link to it as an input (rawLink).",
+                )
+            result = self._results[node_id] = found[0]
+        return result
 
     def _asks_for_more(self, task: Task, lists: Mapping[str, list[Any]]) -> bool:
         """Whether a node still needs lazy inputs; it gets another turn when they are there."""
@@ -327,14 +257,13 @@ class Run:
         self._parts.emit(
             NodeStarted(job_id=self._parts.job_id, node_id=task.node.id, display_id=task.display_id)
         )
-        watched = None
         if spec.pack != BUILTIN_PACK:
             if spec.name in self._parts.copying_types:
                 calls = [call if isinstance(call, Blocked) else copied(call) for call in calls]
             else:
-                watched = tensor_versions(lists)
+                task.watched = tensor_versions(lists)
         call_node = task.kind.node_type.call
-        started = time.perf_counter()
+        task.started_s = time.perf_counter()
         try:
             returned = [
                 call if isinstance(call, Blocked) else call_node(call, self._context(task, i))
@@ -345,18 +274,13 @@ class Run:
         except (Exception, SystemExit) as error:  # noqa: BLE001 - the seam to a node's own code
             self._fail(task, error, lists)
             return
-        finally:
-            if watched:
-                self._check_unchanged(task, watched)
         if any(isinstance(item, Awaitable) for item in returned):
-            self._await(task, returned, lists, started)
+            self._await(task, returned, lists)
             return
-        task.seconds = time.perf_counter() - started
+        task.seconds = time.perf_counter() - task.started_s
         self._take_results(task, cast("list[NodeOutput | Blocked]", returned), lists)
 
-    def _await(
-        self, task: Task, returned: list[Any], lists: dict[str, list[Any]], started: float
-    ) -> None:
+    def _await(self, task: Task, returned: list[Any], lists: dict[str, list[Any]]) -> None:
         async def all_calls() -> list[NodeOutput | Blocked]:
             return list(await gather(*[_settled(item) for item in returned]))
 
@@ -370,7 +294,7 @@ class Run:
                     results=[] if error else future.result(),
                     error=error,
                     lists=lists,
-                    seconds=time.perf_counter() - started,
+                    seconds=time.perf_counter() - task.started_s,
                 )
             )
 
@@ -400,6 +324,7 @@ class Run:
     def _take_results(
         self, task: Task, results: list[NodeOutput | Blocked], lists: Mapping[str, list[Any]]
     ) -> None:
+        self._check_unchanged(task)
         if not any(isinstance(r, NodeOutput) and r.expand is not None for r in results):
             task.calls = list(results)
             self._complete(task, lists)
@@ -409,8 +334,9 @@ class Run:
         except EngineError as error:
             self._fail(task, error, lists)
 
-    def _check_unchanged(self, task: Task, watched: dict[str, list[tuple[Any, int]]]) -> None:
+    def _check_unchanged(self, task: Task) -> None:
         """Drop kept results that a node changed in place, and copy for its type from then on."""
+        watched, task.watched = task.watched, {}
         names = changed_inputs(watched)
         if not names:
             return
@@ -471,12 +397,13 @@ class Run:
             return call.result
         return tuple(Linked(self._values(v)) if type(v) is Link else v for v in call.result)
 
-    def _shown(self, call: NodeOutput | Expanded | Blocked) -> list[Mapping[str, Any] | None]:
-        if isinstance(call, Blocked):
-            return []
-        if isinstance(call, NodeOutput):
-            return [call.ui]
-        return [call.ui, *(self._results[node_id].ui for node_id in call.sinks)]
+    def _shown(self, task: Task, *, with_inner: bool) -> Mapping[str, Any] | None:
+        """What a node shows; what the nodes of its expansions show is told by these themselves."""
+        shown = [call.ui for call in task.calls if not isinstance(call, Blocked)]
+        if with_inner:
+            sinks = [i for call in task.calls if isinstance(call, Expanded) for i in call.sinks]
+            shown += [self._results[node_id].ui for node_id in sinks]
+        return merge_ui(shown)
 
     # The end of a node ------------------------------------------------------------------------
 
@@ -490,8 +417,9 @@ class Run:
         except NodeError as error:
             self._fail(task, error, lists or {})
             return
-        ui = merge_ui([ui for call in task.calls for ui in self._shown(call)])
-        result = Result(outputs=outputs, ui=ui, seconds=task.seconds)
+        seconds = time.perf_counter() - task.started_s if task.is_expanded else task.seconds
+        ui = self._shown(task, with_inner=True)
+        result = Result(outputs=outputs, ui=ui, seconds=seconds)
         self._results[node_id] = result
         stops = [call for call in task.calls if isinstance(call, Blocked)]
         message = next((stop.message for stop in stops if stop.message), None)
@@ -505,7 +433,7 @@ class Run:
         else:
             reason = self._parts.keys.reason(node_id)
             record = NodeRecord(state="ran", seconds=task.seconds, reason=reason)
-            self._emit_finished(node_id, record, ui)
+            self._emit_finished(node_id, record, self._shown(task, with_inner=False))
         del self._tasks[node_id]
         self._release_sources(task.node)
         self._plan.mark_done(node_id)
@@ -525,6 +453,7 @@ class Run:
 
     def _fail(self, task: Task, error: BaseException, lists: Mapping[str, list[Any]]) -> None:
         """Report a failure; what needs the node never gets its turn, other branches go on."""
+        self._check_unchanged(task)
         self._report_failure(task, error_report(error), short_inputs(lists))
         if is_out_of_memory(error):
             self._parts.free_memory()
@@ -556,16 +485,6 @@ class Run:
     def _check_cancelled(self) -> None:
         if self._parts.is_cancelled():
             raise Cancelled
-
-
-def _kind_of(node_type: NodeType) -> Kind:
-    shown = [i for i in node_type.spec.inputs if i.kind != "hidden"]
-    return Kind(
-        node_type=node_type,
-        inputs=frozenset(i.name for i in shown),
-        lazy=frozenset(i.name for i in shown if i.is_lazy and node_type.check_lazy is not None),
-        raw=frozenset(i.name for i in shown if i.is_raw_link),
-    )
 
 
 async def _settled(item: Any) -> NodeOutput | Blocked:

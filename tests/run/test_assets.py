@@ -9,7 +9,7 @@ from typing import BinaryIO
 
 import pytest
 
-from engine.api.errors import MissingModel, StorageError, UnsafePath
+from engine.api.errors import Cancelled, MissingModel, StorageError, UnsafePath
 from engine.run.assets import Assets, filled_prefix
 from engine.run.digests import Digests
 from engine.run.folders import make_folders
@@ -215,3 +215,27 @@ def test_saving_costs_the_same_in_a_full_folder(tmp_path: Path):
     for i in range(3000):
         (full / "output" / f"pic_{i:05}_.png").touch()
     assert seconds(full) < 3 * seconds(empty) + 0.05
+
+
+def test_reading_ahead_knows_the_models(assets: Assets, tmp_path: Path):
+    files = [tmp_path / "models" / "vae" / f"{i}.safetensors" for i in range(3)]
+    for file in files:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(b"x")
+    assets.read_ahead()
+    deadline = time.monotonic() + 5
+    while not all(assets.digests.known(f) for f in files) and time.monotonic() < deadline:
+        time.sleep(0.005)
+    assert all(assets.digests.known(f) for f in files)
+
+
+def test_waiting_for_a_digest_can_be_cancelled(assets: Assets, tmp_path: Path):
+    file = tmp_path / "models" / "vae" / "x.safetensors"
+    file.parent.mkdir(parents=True)
+    file.write_bytes(b"x")
+
+    def check() -> None:
+        raise Cancelled
+
+    with pytest.raises(Cancelled):
+        assets.file_digest("vae", "x.safetensors", check)

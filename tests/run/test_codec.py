@@ -46,10 +46,10 @@ def test_registered_codec_is_used_and_missing_one_is_named():
         load=lambda d: d[::-1],
         size_of=lambda v: len(v) if isinstance(v, bytes) else None,
     )
-    stored = CodecTable([swapped]).dump(b"abc")
-    assert stored == ("bytes", b"cba")
+    assert CodecTable([swapped]).dump(b"abc") == ("bytes", b"cba")
+    assert CodecTable([swapped]).load("bytes", b"cba") == b"abc"
     with pytest.raises(CodecError, match="bytes"):
-        CodecTable().load(*stored)
+        CodecTable().load("bytes", b"cba")
 
 
 class Holder:

@@ -7,9 +7,12 @@ import time
 import weakref
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Annotated
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from engine.api import (
     AnyValue,
@@ -535,9 +538,10 @@ def test_expansion_runs_in_place_and_is_shown_on_its_node(tmp_path: Path):
     inner = [e for e in engine.events if isinstance(e, NodeFinished) and e.node_id not in GROWN]
     assert len(inner) == 3
     assert {e.display_id for e in inner} == {"g"}
-    assert engine.shown("g") == [5]  # what the inner node shows is the node's own, when cached too
-    engine.run(GROWN)
+    assert [e.ui for e in inner if e.ui] == [{"values": [5]}]
+    engine.run(GROWN, "g", "o")
     assert engine.started == []
+    assert engine.shown("g") == [5]  # what the inner node shows, kept with the node
     engine.close()
 
 
@@ -782,3 +786,49 @@ def test_worker_side_imports_without_torch():
         "sys.exit(any(m in sys.modules for m in ('torch', 'diffusers', 'transformers')))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_expansion_may_use_results_that_were_let_go(tmp_path: Path):
+    def output(_n: int, _ctx: RunContext) -> NodeOutput:
+        expand = {"x": described("Add", a=("early", 0), b=1)}
+        return NodeOutput(result=(["x", 0],), expand=expand)
+
+    prompt = {
+        "early": described("Add", a=5),
+        "user": described("Add", a=("early", 0)),
+        "g": described("Grow", n=("user", 0)),
+        "o": described("Show", value=("g", 0)),
+    }
+    engine = expanding(tmp_path, output)
+    engine.run(prompt)
+    assert engine.shown("o") == [7]
+    engine.close()
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.data())
+def test_any_graph_gives_what_direct_evaluation_gives(data: st.DataObject):
+    """Small graphs, run again and again with changes and hardly any room in memory."""
+    with TemporaryDirectory() as folder:
+        engine = SmallEngine(Path(folder), max_entries=data.draw(st.integers(0, 6)))
+        constants = st.integers(-3, 3)
+        prompt: dict = {}
+        for _ in range(3):
+            for i in range(data.draw(st.integers(1, 7))):
+                links = st.sampled_from([*(str(j) for j in range(i))] or [None])
+                inputs = {}
+                for name in ("a", "b"):
+                    source = data.draw(links) if data.draw(st.booleans()) else None
+                    inputs[name] = (source, 0) if source else data.draw(constants)
+                prompt[str(i)] = described("Add", **inputs)
+            values: dict[str, int] = {}
+            for node_id, item in prompt.items():
+                if item["class_type"] == "Add":
+                    a, b = (
+                        values[v[0]] if isinstance(v, list) else v for v in item["inputs"].values()
+                    )
+                    values[node_id] = a + b
+            shown = {f"o{i}": described("Show", value=(i, 0)) for i in values}
+            engine.run({**prompt, **shown})
+            assert {i: engine.shown(f"o{i}") for i in values} == {i: [v] for i, v in values.items()}
+        engine.close()

@@ -87,7 +87,7 @@ def test_resolve_finds_files_on_both_spellings(folders: Folders):
 
 
 def test_missing_names_what_is_close(folders: Folders):
-    with pytest.raises(MissingModel, match="base.safetensors") as caught:
+    with pytest.raises(MissingModel, match=r"base\.safetensors") as caught:
         folders.resolve("checkpoints", "base.safetensors")
     assert "sd/base.safetensors" in caught.value.hint
     with pytest.raises(MissingModel) as caught:
@@ -136,8 +136,10 @@ def test_circle_of_links_ends(folders: Folders):
 def test_extra_paths_of_two_programs(tmp_path: Path):
     webui = tmp_path / "webui"
     other = tmp_path / "other"
-    for path in (webui / "models/Stable-diffusion/x.ckpt", webui / "models/Lora/l.safetensors",
-                 webui / "models/LyCORIS/m.safetensors", other / "ck/y.ckpt", other / "te/t.bin"):  # fmt: skip
+    for name in ("webui/models/Stable-diffusion/x.ckpt", "webui/models/Lora/l.safetensors",
+                 "webui/models/LyCORIS/m.safetensors", "other/ck/y.ckpt",
+                 "other/te/t.bin"):  # fmt: skip
+        path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"x")
     file = tmp_path / "conf" / "extra.yaml"
