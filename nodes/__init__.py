@@ -2,6 +2,7 @@
 
 from nodes import (
     conditioning,
+    controlnet,
     custom_sampling,
     image,
     image_files,
@@ -18,6 +19,7 @@ from nodes import (
 BUILTIN = (
     loaders,
     conditioning,
+    controlnet,
     latent,
     sampling,
     custom_sampling,

@@ -1,22 +1,58 @@
 """Nodes that make and change conditioning."""
 
+from pathlib import Path
 from typing import Annotated
 
-from engine.api import Clip, Conditioning, NodeError, RunContext, Text, node
+from engine.api import (
+    Choice,
+    Clip,
+    Conditioning,
+    Float,
+    Int,
+    Mask,
+    NodeError,
+    RunContext,
+    Text,
+    node,
+)
+from engine.api.errors import MissingModel
 from engine.api.recipe import Recipe
+from engine.diffusion import conditioning_ops, latent_ops
 from engine.diffusion.text import encode
 
+_CATEGORY = "conditioning"
+_Strength = Annotated[float, Float(1.0, min=0.0, max=10.0, step=0.01)]
+_Extent = Annotated[int, Int(64, min=64, max=16384, step=8)]
+_Place = Annotated[int, Int(0, min=0, max=16384, step=8)]
+_Share = Annotated[float, Float(1.0, min=0, max=1.0, step=0.01)]
+_Offset = Annotated[float, Float(0, min=0, max=1.0, step=0.01)]
+_EMBEDDING_TYPES = ("", ".safetensors", ".pt", ".bin")
 
-def _encoded(ctx: RunContext, clip: Recipe, text: str) -> Conditioning:
+
+def _encoded(ctx: RunContext, clip: Recipe | None, text: str) -> Conditioning:
+    if clip is None:
+        raise NodeError(
+            "The clip input is empty: the checkpoint has no text encoder.",
+            hint="Load a checkpoint with a text encoder.",
+        )
+
+    def find_embedding(name: str) -> Path | None:
+        for ending in _EMBEDDING_TYPES:
+            try:
+                return ctx.files.resolve("embeddings", name + ending)
+            except MissingModel:
+                continue
+        return None
+
     with ctx.models.use(clip) as loaded:
-        found = encode(loaded, text)
+        found = encode(loaded, text, find_embedding=find_embedding, log=ctx.log)
     return [(found.embeds, {"pooled_output": found.pooled})]
 
 
 @node(
     "CLIPTextEncode",
     title="CLIP Text Encode (Prompt)",
-    category="conditioning",
+    category=_CATEGORY,
     aliases=("CLIPEncode",),
     search=("prompt", "text", "CLIPEncode"),
 )
@@ -24,12 +60,128 @@ def clip_text_encode(
     text: Annotated[str, Text(multiline=True, dynamicPrompts=True)], clip: Clip, ctx: RunContext
 ) -> Conditioning:
     """Encodes a prompt, with weights such as `(word:1.2)`, for a model to follow."""
-    if clip is None:  # pyright: ignore[reportUnnecessaryComparison] - a checkpoint may lack it
-        raise NodeError(
-            "The clip input is empty: the checkpoint has no text encoder.",
-            hint="Load a checkpoint with a text encoder, or a CLIP file.",
-        )
     return _encoded(ctx, clip, text)
 
 
-NODES = [clip_text_encode]
+@node("CLIPSetLastLayer", title="CLIP Set Last Layer", category=_CATEGORY, search=("clip skip",))
+def clip_set_last_layer(
+    clip: Clip, stop_at_clip_layer: Annotated[int, Int(-1, min=-24, max=-1, step=1)]
+) -> Clip:
+    """Takes text from an earlier layer (clip skip): -1 is the last one."""
+    return clip.with_option("clip_skip", stop_at_clip_layer)
+
+
+@node("ConditioningCombine", title="Conditioning (Combine)", category=_CATEGORY)
+def conditioning_combine(
+    conditioning_1: Conditioning, conditioning_2: Conditioning
+) -> Conditioning:
+    """Follows two prompts at once: their predictions are averaged."""
+    return [*conditioning_1, *conditioning_2]
+
+
+@node("ConditioningConcat", title="Conditioning (Concat)", category=_CATEGORY)
+def conditioning_concat(
+    conditioning_to: Conditioning, conditioning_from: Conditioning
+) -> Conditioning:
+    """Reads one prompt after the other, as one long text."""
+    return conditioning_ops.concat(conditioning_to, conditioning_from)
+
+
+@node("ConditioningAverage", category=_CATEGORY)
+def conditioning_average(
+    conditioning_to: Conditioning,
+    conditioning_from: Conditioning,
+    conditioning_to_strength: Annotated[float, Float(1.0, min=0.0, max=1.0, step=0.01)],
+) -> Conditioning:
+    """Mixes two prompts; at 1 only the first one counts."""
+    return conditioning_ops.average(
+        conditioning_to, conditioning_from, conditioning_to_strength
+    )
+
+
+@node("ConditioningSetArea", title="Conditioning (Set Area)", category=_CATEGORY)
+def conditioning_set_area(
+    conditioning: Conditioning,
+    width: _Extent,
+    height: _Extent,
+    x: _Place,
+    y: _Place,
+    strength: _Strength,
+) -> Conditioning:
+    """Limits a prompt to a rectangle, in pixels."""
+    area = tuple(side // latent_ops.FACTOR for side in (height, width, y, x))
+    options = {"area": area, "strength": strength, "set_area_to_bounds": False}
+    return conditioning_ops.with_options(conditioning, options)
+
+
+@node(
+    "ConditioningSetAreaPercentage",
+    title="Conditioning (Set Area with Percentage)",
+    category=_CATEGORY,
+)
+def conditioning_set_area_percentage(
+    conditioning: Conditioning,
+    width: _Share,
+    height: _Share,
+    x: _Offset,
+    y: _Offset,
+    strength: _Strength,
+) -> Conditioning:
+    """Limits a prompt to a rectangle, as shares of the picture."""
+    area = ("percentage", height, width, y, x)
+    options = {"area": area, "strength": strength, "set_area_to_bounds": False}
+    return conditioning_ops.with_options(conditioning, options)
+
+
+@node("ConditioningSetAreaStrength", category=_CATEGORY)
+def conditioning_set_area_strength(
+    conditioning: Conditioning, strength: _Strength
+) -> Conditioning:
+    """Sets how much a prompt counts beside others."""
+    return conditioning_ops.with_options(conditioning, {"strength": strength})
+
+
+@node("ConditioningSetMask", title="Conditioning (Set Mask)", category=_CATEGORY)
+def conditioning_set_mask(
+    conditioning: Conditioning,
+    mask: Mask,
+    strength: _Strength,
+    set_cond_area: Annotated[str, Choice(("default", "mask bounds"))],
+) -> Conditioning:
+    """Limits a prompt to a mask."""
+    return conditioning_ops.masked(
+        conditioning, mask, strength, sets_area=set_cond_area != "default"
+    )
+
+
+@node("ConditioningSetTimestepRange", category="advanced/conditioning")
+def conditioning_set_timestep_range(
+    conditioning: Conditioning,
+    start: Annotated[float, Float(0.0, min=0.0, max=1.0, step=0.001)],
+    end: Annotated[float, Float(1.0, min=0.0, max=1.0, step=0.001)],
+) -> Conditioning:
+    """Limits a prompt to a part of the sampling process: 0 is its start, 1 its end."""
+    options = {"start_percent": start, "end_percent": end}
+    return conditioning_ops.with_options(conditioning, options)
+
+
+@node("ConditioningZeroOut", category="advanced/conditioning")
+def conditioning_zero_out(conditioning: Conditioning) -> Conditioning:
+    """Replaces a prompt by zeros."""
+    return conditioning_ops.zeroed(conditioning)
+
+
+
+NODES = [
+    clip_text_encode,
+    clip_set_last_layer,
+    conditioning_combine,
+    conditioning_concat,
+    conditioning_average,
+    conditioning_set_area,
+    conditioning_set_area_percentage,
+    conditioning_set_area_strength,
+    conditioning_set_mask,
+    conditioning_set_timestep_range,
+    conditioning_zero_out,
+]

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
-import torch.nn.functional as F
+import torch.nn.functional as F  # noqa: N812 - the customary name
 from torch import Tensor
 
 from engine.api.errors import NodeError
@@ -19,7 +19,7 @@ from engine.diffusion.parameterization import Parameterization
 if TYPE_CHECKING:
     from engine.api.types import Conditioning
 
-FEATHER = 8  # latent cells over which an area fades out
+FEATHER = 8  # latent cells over which an area fades out, or a quarter of a small one
 MAX_REPEATS = 4  # how often embeds may be repeated so that two lengths fit one batch
 
 
@@ -396,11 +396,12 @@ def _weight(entry: Entry, piece: Tensor, shape: torch.Size) -> Tensor:
 
 
 def _ramp(length: int, fades_in: bool, fades_out: bool) -> Tensor:
-    """Weights along a side: 1/8, 2/8 … at the ends inside the picture."""
+    """Weights along a side, rising in equal steps from its ends inside the picture."""
     weights = torch.ones(length)
-    for t in range(min(FEATHER, length)):
+    steps = min(FEATHER, length // 4)
+    for t in range(steps):
         if fades_in:
-            weights[t] *= (t + 1) / FEATHER
+            weights[t] *= (t + 1) / steps
         if fades_out:
-            weights[length - 1 - t] *= (t + 1) / FEATHER
+            weights[length - 1 - t] *= (t + 1) / steps
     return weights

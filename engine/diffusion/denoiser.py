@@ -1,6 +1,6 @@
 """`(x, sigma) -> denoised` for samplers: the network with its conditioning, guidance and hooks."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from engine.diffusion.conditioning_batch import Batch, Entry, evaluate
+from engine.diffusion.control_link import Controls
 from engine.diffusion.guidance import Guidance, dual, guided
 from engine.diffusion.parameterization import Parameterization
 
@@ -26,26 +27,20 @@ class Network(Protocol):
     ) -> Tensor: ...
 
 
-class Control(Protocol):
-    """What a conditioning's `control` must offer: residuals for a network call."""
-
-    def residuals(
-        self, x: Tensor, sigma: Tensor, batch: Batch, model: Parameterization
-    ) -> Mapping[str, Sequence[Tensor | None]] | None: ...
-
-
 @dataclass(frozen=True, kw_only=True)
 class NetworkApply:
     """One network call on a batch: scalings, control, and the recipe's wrapper around it."""
 
     network: Network
     model: Parameterization
+    controls: Controls | None = None
     wrapper: Any = None
 
     def __call__(self, x: Tensor, sigma: Tensor, batch: Batch) -> Tensor:
         control = None
-        if batch.control is not None:
-            control = batch.control.residuals(x, sigma, batch, self.model)
+        if batch.control is not None and self.controls is not None:
+            scaled = self.model.scale_input(x, sigma)
+            control = self.controls.residuals(batch.control, x, scaled, sigma, batch)
         if self.wrapper is None:
             return self._denoised(
                 x, sigma, batch.context, y=batch.y, c_concat=batch.concat, control=control

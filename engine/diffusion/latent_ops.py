@@ -1,8 +1,10 @@
 """Operations on latents (B, C, H, W). Never changes its inputs."""
 
+import math
 from typing import TYPE_CHECKING
 
 import torch
+import torch.nn.functional as F  # noqa: N812 - the customary name
 from torch import Tensor
 
 from engine.api.errors import NodeError
@@ -19,9 +21,38 @@ def empty(width_px: int, height_px: int, batch: int, channels: int = 4) -> Tenso
     return torch.zeros(batch, channels, height_px // FACTOR, width_px // FACTOR)
 
 
+def check_channels(samples: Tensor, channels: int, part: str) -> None:
+    """Raises: NodeError, if a model or VAE of `channels` cannot take a latent."""
+    if samples.ndim != 4 or samples.shape[1] != channels:
+        raise NodeError(
+            f"The latent has the shape {list(samples.shape)}, but the {part} expects "
+            f"[batch, {channels}, height, width].",
+            hint="Make the latent with the VAE of the same model, or with EmptyLatentImage.",
+        )
+
+
 def noise_mask(mask: Tensor) -> Tensor:
     """A mask (H, W) or (B, H, W) as a latent carries it: (B, 1, H, W)."""
     return mask.reshape(-1, 1, *mask.shape[-2:])
+
+
+def inpaint_pixels(image: Tensor, mask: Tensor, grow: int) -> tuple[Tensor, Tensor]:
+    """Pictures with grey where a mask is, cut to whole cells, and the mask grown by `grow` pixels.
+
+    Shapes: image (B, H, W, C), mask (B, H, W) -> (B, H, W, C), (B, 1, H, W).
+    """
+    mask = F.interpolate(noise_mask(mask), size=image.shape[1:3], mode="bilinear")
+    height, width = (side // FACTOR * FACTOR for side in image.shape[1:3])
+    top, left = (image.shape[1] - height) // 2, (image.shape[2] - width) // 2
+    image = image[:, top : top + height, left : left + width]
+    mask = mask[:, :, top : top + height, left : left + width]
+    grown = mask
+    if grow > 0:
+        kernel = torch.ones(1, 1, grow, grow)
+        covered = F.conv2d(mask.round(), kernel, padding=math.ceil((grow - 1) / 2))
+        grown = covered.clamp(0, 1)
+    keep = (1.0 - mask.round()).movedim(1, -1)
+    return (image - 0.5) * keep + 0.5, grown[:, :, :height, :width].round()
 
 
 def from_batch(latent: "LatentDict", start: int, length: int) -> "LatentDict":

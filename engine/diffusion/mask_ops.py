@@ -66,7 +66,11 @@ def _neighbourhood(padded: Tensor, *, is_growing: bool, is_cross: bool) -> Tenso
 
 
 def feather(mask: Tensor, left: int, top: int, right: int, bottom: int) -> Tensor:
-    """A mask that fades towards the edges."""
+    """A mask that fades towards the edges.
+
+    As in the reference engine the far edges' ramp starts one cell outside, and its first, weakest
+    cell falls on the near edge.
+    """
     result = batched(mask).clone()
     height, width = result.shape[-2:]
     for axis, near, far, length in ((2, left, right, width), (1, top, bottom, height)):
@@ -74,7 +78,7 @@ def feather(mask: Tensor, left: int, top: int, right: int, bottom: int) -> Tenso
         for i in range(near):
             result.select(axis, i).mul_((i + 1.0) / near)
         for i in range(far):
-            result.select(axis, length - 1 - i).mul_((i + 1.0) / far)
+            result.select(axis, -i % length).mul_((i + 1.0) / far)
     return result
 
 

@@ -1,17 +1,20 @@
 """One sampling run: noise, schedule, mask and denoiser brought together for a sampler."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
-import torch.nn.functional as F
+import torch.nn.functional as F  # noqa: N812 - the customary name
 from torch import Tensor
 
 from engine.api.errors import NodeError
 from engine.diffusion.conditioning_batch import Target, fit_batch, resolve
+from engine.diffusion.control_link import Controls, control_recipes
 from engine.diffusion.denoiser import GuidedDenoiser, MaskedDenoiser, NetworkApply
 from engine.diffusion.guidance import Guidance
+from engine.diffusion.latent_ops import check_channels
 from engine.diffusion.noise import NoiseSource, initial_noise
 from engine.diffusion.parameterization import Parameterization, parameterization
 from engine.diffusion.preview import latent_preview
@@ -22,6 +25,7 @@ if TYPE_CHECKING:
     from engine.api.context import RunContext
     from engine.api.recipe import Recipe
     from engine.api.types import LatentDict
+    from engine.diffusion.controlnet import LoadedControl
     from engine.diffusion.network import LoadedDenoiser
 
 
@@ -89,8 +93,20 @@ def sample(
     samples = latent["samples"]
     if len(sigmas) == 0:
         return Sampled(samples=samples, denoised=samples)
-    with ctx.models.use(guidance.model) as loaded:
-        run = _Run(ctx=ctx, loaded=loaded, guidance=guidance, sampler=sampler, sigmas=sigmas)
+    with ExitStack() as stack:
+        loaded = stack.enter_context(ctx.models.use(guidance.model))
+        controls = {
+            key: stack.enter_context(ctx.models.use(recipe))
+            for key, recipe in control_recipes(guidance.groups).items()
+        }
+        run = _Run(
+            ctx=ctx,
+            loaded=loaded,
+            controls=controls,
+            guidance=guidance,
+            sampler=sampler,
+            sigmas=sigmas,
+        )
         return run.sampled(samples, latent.get("noise_mask"), noise, seed)
 
 
@@ -98,6 +114,7 @@ def sample(
 class _Run:
     ctx: "RunContext"
     loaded: "LoadedDenoiser"
+    controls: Mapping[str, "LoadedControl"]
     guidance: Guidance
     sampler: SamplerChoice
     sigmas: Tensor
@@ -107,7 +124,7 @@ class _Run:
         samples = fixed_empty_latent(samples, loaded.latent_channels)
         if noise.shape != samples.shape:
             noise = torch.zeros_like(samples) if not noise.any() else noise
-        check_latent(samples, loaded.latent_channels)
+        check_channels(samples, loaded.latent_channels, "model")
         model = parameterization_of(loaded, self.guidance.model)
         sigmas = self.sigmas.to(device)
         clean = samples.to(device, torch.float32)
@@ -144,7 +161,10 @@ class _Run:
         denoise = GuidedDenoiser(
             model=model,
             apply=NetworkApply(
-                network=loaded, model=model, wrapper=wrappers[-1] if wrappers else None
+                network=loaded,
+                model=model,
+                controls=Controls(model=model, loaded=self.controls),
+                wrapper=wrappers[-1] if wrappers else None,
             ),
             guidance=self.guidance,
             groups=resolve(self.guidance.groups, target),
@@ -198,16 +218,6 @@ def fixed_empty_latent(samples: Tensor, channels: int) -> Tensor:
     if samples.shape[1] == channels or bool(samples.any()):
         return samples
     return samples.new_zeros(samples.shape[0], channels, *samples.shape[2:])
-
-
-def check_latent(samples: Tensor, channels: int) -> None:
-    """Raises: NodeError, if a model of `channels` cannot take the latent."""
-    if samples.ndim != 4 or samples.shape[1] != channels:
-        raise NodeError(
-            f"The latent has the shape {list(samples.shape)}, but the model expects "
-            f"(batch, {channels}, height, width).",
-            hint="Make the latent with this model's VAE, or with EmptyLatentImage.",
-        )
 
 
 def check_finite(x: Tensor) -> None:
