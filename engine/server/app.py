@@ -74,6 +74,7 @@ def build_app(services: Services) -> web.Application:
     app[user_routes.SETTINGS_LOCK] = asyncio.Lock()
     app.cleanup_ctx.append(_run_services)
     app.on_response_prepare.append(_add_headers)
+    app.on_shutdown.append(_close_clients)
     for route in all_routes():
         add_route(app, route)
     return app
@@ -109,6 +110,10 @@ async def _run_services(app: web.Application) -> AsyncIterator[None]:
     yield
     await hub.stop()
     await services.stop()
+
+
+async def _close_clients(app: web.Application) -> None:
+    await app[HUB].close_clients()  # before the server waits for its handlers to end
 
 
 @web.middleware

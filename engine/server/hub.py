@@ -18,7 +18,7 @@ from engine.run.bus import (
     QueueStatus,
     WorkerChanged,
 )
-from engine.server.connection import Connection, Frame
+from engine.server.connection import Connection, encode_frame
 from engine.server.services import Services
 from engine.server.wire import JobView, Message, logs_message, status_message
 
@@ -35,7 +35,7 @@ class Kept:
 
     seq: int
     client_id: str | None
-    frame: Frame
+    frame: bytes
 
 
 class Hub:
@@ -60,14 +60,16 @@ class Hub:
         """Follow the bus from its beginning."""
         self._task = asyncio.create_task(self._follow(), name="weft-hub")
 
+    async def close_clients(self) -> None:
+        """Let every client go."""
+        await asyncio.gather(*(connection.close() for connection in self.connections))
+
     async def stop(self) -> None:
-        """Stop following and let every client go."""
+        """Stop following the bus."""
         if self._task is not None:
             self._task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._task
-        for connection in list(self.connections):
-            await connection.close()
 
     # From the bus to the clients ----------------------------------------------------------------
 
@@ -156,7 +158,7 @@ class Hub:
                 self._push(message, targets)
             else:
                 is_last = index == len(messages) - 1
-                frame = Frame(message.encode(posted.seq if is_last else None))
+                frame = encode_frame(message.encode(posted.seq if is_last else None))
                 self._keep(Kept(posted.seq, posted.client_id, frame))
                 for connection in targets:
                     connection.push(frame)
@@ -164,23 +166,24 @@ class Hub:
 
     def _keep(self, kept: Kept) -> None:
         self._kept.append(kept)
-        self._kept_bytes += len(kept.frame.body)
+        self._kept_bytes += len(kept.frame)
         while self._kept_bytes > KEPT_BYTES:
             oldest = self._kept.popleft()
-            self._kept_bytes -= len(oldest.frame.body)
+            self._kept_bytes -= len(oldest.frame)
             self._forgotten = oldest.seq
 
     def _push(self, message: Message, targets: Collection[Connection]) -> None:
         """Send a message that nobody needs later."""
         if targets:
-            frame = Frame(message.encode())
+            frame = encode_frame(message.encode())
             for connection in targets:
                 connection.push(frame, message.slot)
             self.sent += len(targets)
 
     def _send_binary(self, message: Message, targets: Collection[Connection]) -> None:
         assert message.binary is not None and message.legacy is not None
-        framed, plain = Frame(message.binary, is_binary=True), Frame(message.legacy, is_binary=True)
+        framed = encode_frame(message.binary, is_binary=True)
+        plain = encode_frame(message.legacy, is_binary=True)
         for connection in targets:
             connection.push(framed if connection.supports_metadata else plain, message.slot)
         self.sent += len(targets)
@@ -212,7 +215,7 @@ class Hub:
         first = status_message(
             self._services.queue.remaining, sid=connection.client_id, epoch=self._bus.epoch
         )
-        connection.push(Frame(first.encode(self._seq)))
+        connection.push(encode_frame(first.encode(self._seq)))
         missed = None if after is None else self._missed(connection.client_id, after)
         if missed is not None:
             for kept in missed:
@@ -254,7 +257,7 @@ class Hub:
             "pending": list(queue.pending_ids),
             "jobs": {v.job_id: v.progress_state(is_whole=True).data["nodes"] for v in own},
         }
-        connection.push(Frame(Message(type="weft_snapshot", data=data).encode(self._seq)))
+        connection.push(encode_frame(Message(type="weft_snapshot", data=data).encode(self._seq)))
 
     def _push_running(self, connection: Connection) -> None:
         """Which node of the client's jobs runs now; what a client that comes back asks first."""
@@ -262,5 +265,5 @@ class Hub:
             node = view.nodes.get(view.current or "")
             if view.client_id != connection.client_id or node is None:
                 continue
-            connection.push(Frame(view.executing(node.node_id, node.display_id).encode()))
-            connection.push(Frame(view.progress_state(is_whole=True).encode()))
+            connection.push(encode_frame(view.executing(node.node_id, node.display_id).encode()))
+            connection.push(encode_frame(view.progress_state(is_whole=True).encode()))

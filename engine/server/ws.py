@@ -8,7 +8,7 @@ from typing import Any, cast
 
 from aiohttp import WSMsgType, web
 
-from engine.server.connection import Connection, Frame
+from engine.server.connection import Connection, encode_frame
 from engine.server.routes import HUB, SERVICES, Query, Route
 from engine.server.services import Services
 from engine.server.wire import Message
@@ -34,7 +34,10 @@ async def websocket(request: web.Request) -> web.WebSocketResponse:
     await socket.prepare(request)
     hub, services = request.app[HUB], request.app[SERVICES]
     client_id = request.query.get("clientId", "")[:200] or uuid.uuid4().hex
-    connection = Connection(socket, client_id, hub.catch_up)
+    transport = request.transport
+    if transport is None:
+        return socket  # the client is gone already
+    connection = Connection(socket, transport, client_id, hub.catch_up)
     hub.add(connection, request.query.get("after"))
     writer = asyncio.create_task(connection.write())
     try:
@@ -62,7 +65,7 @@ def _receive(connection: Connection, text: str, services: Services) -> None:
         cast(Json, data).get(PREVIEW_FEATURE)
     )
     message = Message(type="feature_flags", data=features(services))
-    connection.push(Frame(message.encode()))
+    connection.push(encode_frame(message.encode()))
 
 
 ROUTES = (

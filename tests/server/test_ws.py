@@ -5,7 +5,7 @@ import json
 import struct
 
 import pytest
-from aiohttp import ClientWebSocketResponse, WSMsgType
+from aiohttp import ClientWebSocketResponse, WSCloseCode, WSMsgType
 
 from engine.api.events import (
     JobFinished,
@@ -199,6 +199,17 @@ async def test_an_expansion_shows_as_the_users_node(site: Site):
     node = by_type["progress_state"]["nodes"]["10:3"]
     assert node["display_node_id"] == node["parent_node_id"] == "10"
     assert node["real_node_id"] == "10:3"
+
+
+async def test_a_stop_lets_clients_go_at_once(open_site: Open):
+    site = await open_site()
+    socket = await site.client.ws_connect("/ws?clientId=me")
+    await socket.receive_json()
+    assert site.client.server.runner is not None
+    stopping = asyncio.create_task(site.client.server.runner.cleanup())
+    message = await asyncio.wait_for(socket.receive(), 2)
+    assert (message.type, message.data) == (WSMsgType.CLOSE, WSCloseCode.GOING_AWAY)
+    await asyncio.wait_for(stopping, 2)
 
 
 # Size and speed -----------------------------------------------------------------------------------
