@@ -103,9 +103,17 @@ def parse_prompt(body: object) -> Graph:
             got=shown(body),
             expected='{"node id": {"class_type": …, "inputs": {…}}}',
         )
+    fields = cast("dict[object, object]", body)
+    if isinstance(fields.get("nodes"), list):
+        raise invalid_prompt(
+            "This is an editor document, not a prompt in API form.",
+            got='an object with a list of "nodes"',
+            expected='{"node id": {"class_type": …, "inputs": {…}}}',
+            hint='Send it as "workflow" instead of "prompt", or export it in API form.',
+        )
     nodes: dict[str, Node] = {}
     problems: list[Problem] = []
-    for node_id, raw in cast("dict[object, object]", body).items():
+    for node_id, raw in fields.items():
         node = _parse_node(node_id, raw, problems)
         if node is not None:
             nodes[node.id] = node

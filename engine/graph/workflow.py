@@ -1,5 +1,6 @@
 """An editor document as a prompt in API form, as the editor itself would send it."""
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
@@ -58,7 +59,6 @@ class _Scope:
 
     sheet: Sheet
     prefix: str = ""
-    depth: int = 0
     outer: "_Scope | None" = None
     instance: FileNode | None = None
     values: Mapping[str, Any] = field(default_factory=dict[str, Any])  # promoted, by input name
@@ -103,23 +103,39 @@ class _Conversion:
 
     def _unfold(self) -> list[_Scope]:
         """The document and every subgraph node that runs, level by level."""
+        self._check_size()
         scopes = [_Scope(sheet=self.document.top)]
-        count = 0
         for scope in scopes:  # grows while it is read
-            count += len(scope.sheet.nodes)
-            if count > MAX_NODES or scope.depth > MAX_NESTING:
-                raise invalid_prompt(
-                    "The workflow's subgraphs unfold without end.",
-                    got=f"more than {MAX_NODES} nodes or {MAX_NESTING} levels",
-                    expected="subgraphs that do not contain themselves",
-                )
-            for node in scope.sheet.nodes.values():
-                sheet = self.document.subgraphs.get(node.type)
-                if sheet is not None and not (node.is_muted or node.is_bypassed):
-                    child = _inside(scope, node, sheet)
-                    scope.children[node.id] = child
-                    scopes.append(child)
+            for node in self._subgraph_nodes(scope.sheet):
+                child = _inside(scope, node, self.document.subgraphs[node.type])
+                scope.children[node.id] = child
+                scopes.append(child)
         return scopes
+
+    def _subgraph_nodes(self, sheet: Sheet) -> list[FileNode]:
+        """The nodes of a sheet that unfold."""
+        nodes = [n for n in sheet.nodes.values() if n.type in self.document.subgraphs]
+        return [n for n in nodes if not (n.is_muted or n.is_bypassed)]
+
+    def _check_size(self) -> None:
+        """Refuse subgraphs that unfold into too much, without unfolding them."""
+        subgraphs = self.document.subgraphs
+        inner = {i: Counter(n.type for n in self._subgraph_nodes(s)) for i, s in subgraphs.items()}
+        level = Counter(n.type for n in self._subgraph_nodes(self.document.top))
+        count = len(self.document.top.nodes)
+        for _ in range(MAX_NESTING):
+            count += sum(n * len(subgraphs[i].nodes) for i, n in level.items())
+            below: Counter[str] = Counter()
+            for i, times in level.items():
+                for j, each in inner[i].items():
+                    below[j] += times * each
+            level = below
+        if level or count > MAX_NODES:
+            raise invalid_prompt(
+                "The workflow's subgraphs unfold without end.",
+                got=f"more than {MAX_NODES} nodes or {MAX_NESTING} levels",
+                expected="subgraphs that do not contain themselves",
+            )
 
     def _node(self, scope: _Scope, node: FileNode) -> dict[str, Any]:
         spec = self.catalogue.get(node.type)
@@ -208,7 +224,6 @@ def _inside(scope: _Scope, node: FileNode, sheet: Sheet) -> _Scope:
     return _Scope(
         sheet=sheet,
         prefix=f"{scope.prefix}{node.id}:",
-        depth=scope.depth + 1,
         outer=scope,
         instance=node,
         values=values,

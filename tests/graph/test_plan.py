@@ -4,11 +4,14 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from engine.api.errors import GraphInvalid
 from engine.graph.plan import Plan
 from engine.graph.prompt import parse_prompt
-from tests.graph.samples import CATALOGUE, chain, node
+from engine.graph.validate import validate
+from tests.graph.samples import CATALOGUE, FUZZ, chain, files_of, node
 
 
 def plan(
@@ -196,6 +199,68 @@ def test_a_circle_through_an_expansion_is_named() -> None:
     assert not one.is_finished
     assert set(one.blocked_by()) == {"1", "1.0.x"}
     assert plan(DIAMOND, ["show"]).blocked_by() == ()
+
+
+LINKS = st.dictionaries(
+    st.integers(0, 9), st.lists(st.integers(0, 9), max_size=3), min_size=1, max_size=10
+)
+
+
+def prompt_of(links: dict[int, list[int]]) -> dict[str, Any]:
+    """Kwargs nodes with these links to others, and one that shows each."""
+    prompt: dict[str, Any] = {}
+    for i, parents in links.items():
+        inputs = {f"x{n}": [str(p), 0] for n, p in enumerate(parents) if p in links}
+        prompt[str(i)] = node("Kwargs", a=1, **inputs)
+        prompt[f"show {i}"] = node("Show", value=[str(i), 0])
+    return prompt
+
+
+def ancestors(prompt: dict[str, Any], node_id: str) -> set[str]:
+    """The node and all it needs, found the slow way."""
+    found = {node_id}
+    while True:
+        inputs = [v for i in found for v in prompt[i]["inputs"].values()]
+        more = found | {v[0] for v in inputs if isinstance(v, list)}
+        if more == found:
+            return found
+        found = more
+
+
+@FUZZ
+@given(LINKS, st.data())
+def test_any_graph_is_run_as_far_as_it_has_no_circle(
+    links: dict[int, list[int]], data: st.DataObject
+) -> None:
+    prompt = prompt_of(links)
+    in_circle = {
+        i
+        for i in prompt
+        if any(
+            i in ancestors(prompt, v[0])
+            for v in prompt[i]["inputs"].values()
+            if isinstance(v, list)
+        )
+    }
+    outputs = [i for i in prompt if i.startswith("show")]
+    good = tuple(o for o in outputs if not ancestors(prompt, o) & in_circle)
+    found = validate(parse_prompt(prompt), CATALOGUE, files_of)
+    assert found.good_outputs == good
+    one = Plan(found.graph, CATALOGUE, good)
+    done: set[str] = set()
+    running: list[str] = []
+    while True:
+        if (ready := one.next_ready()) is not None:
+            assert ancestors(prompt, ready) - {ready} <= done
+            running.append(ready)
+        elif running:
+            finished = running.pop(data.draw(st.integers(0, len(running) - 1)))
+            one.mark_done(finished)
+            done.add(finished)
+        else:
+            break
+    assert one.is_finished
+    assert done == {i for o in good for i in ancestors(prompt, o)}
 
 
 def test_deep_loops_of_expansions_stay_linear() -> None:

@@ -53,6 +53,7 @@ BROKEN = {
     "null": (None, "invalid_prompt"),
     "list": ([], "invalid_prompt"),
     "text": ("prompt", "invalid_prompt"),
+    "editor document": ({"nodes": [], "links": []}, "invalid_prompt"),
     "node is null": ({"1": None}, "invalid_prompt"),
     "node is a list": ({"1": [1]}, "invalid_prompt"),
     "no class_type": ({"1": {"inputs": {}}}, "missing_node_type"),
