@@ -10,7 +10,7 @@ from engine.graph.catalogue import Catalogue
 from engine.graph.prompt import parse_prompt
 from engine.graph.validate import validate
 
-FUZZ = settings(max_examples=70, deadline=None, database=None)
+FUZZ = settings(max_examples=50, deadline=None, database=None)
 
 FILES = {
     "checkpoints": ["tiny.safetensors", "sd/photo.safetensors"],
