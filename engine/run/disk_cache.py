@@ -22,7 +22,7 @@ from queue import SimpleQueue
 from threading import Event, Lock, Thread
 from typing import Any
 
-from engine.api.errors import EngineError
+from engine.api.errors import EngineError, StorageError
 from engine.run.codec import CodecTable
 from engine.run.memory_cache import Result
 
@@ -34,7 +34,7 @@ _ORPHAN_S = 3600.0
 _SPARE_BYTES = 200 << 20
 _QUIET_S = 60.0
 _SCHEMA = """
-CREATE TABLE IF NOT EXISTS entries (
+CREATE TABLE IF NOT EXISTS entries_1 (
     key TEXT PRIMARY KEY, digest TEXT NOT NULL, size INTEGER NOT NULL, used REAL NOT NULL, job TEXT
 ) WITHOUT ROWID;
 """
@@ -64,7 +64,10 @@ def default_budget(folder: Path) -> int:
 
 
 class DiskCache:
-    """The store in a folder. `warn` is told, at most once a minute, when writing fails."""
+    """The store in a folder. `warn` is told, at most once a minute, when writing fails.
+
+    Raises: StorageError when the folder cannot be made.
+    """
 
     def __init__(
         self,
@@ -74,7 +77,13 @@ class DiskCache:
         budget_bytes: int | None = None,
         warn: Callable[[str], None],
     ) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StorageError(
+                f"The folder {folder} for results cannot be made: {error.strerror}.",
+                hint="Check the disk and the permissions, or choose another --base-directory.",
+            ) from error
         self._folder = folder
         self._codecs = codecs
         self._budget = default_budget(folder) if budget_bytes is None else budget_bytes
@@ -141,7 +150,7 @@ class DiskCache:
         """Forget a key, and its file if no other key has the same bytes."""
         with self._lock:
             self._remove(key)
-            self._commit("DELETE FROM entries WHERE key = ?", [(key,)])
+            self._commit("DELETE FROM entries_1 WHERE key = ?", [(key,)])
 
     def job_ended(self, job_id: str) -> None:
         """Entries that were kept for this job may go again."""
@@ -150,7 +159,7 @@ class DiskCache:
             for key in keys:
                 self._entries[key].job = None
             if keys:
-                self._commit("UPDATE entries SET job = NULL WHERE job = ?", [(job_id,)])
+                self._commit("UPDATE entries_1 SET job = NULL WHERE job = ?", [(job_id,)])
 
     def flush(self, timeout_s: float | None = None) -> bool:
         """Wait until everything offered so far is stored; False after the time-out."""
@@ -164,7 +173,7 @@ class DiskCache:
         self._thread.join()
         with self._lock:
             used = [(self._entries[k].used, k) for k in self._touched if k in self._entries]
-            self._commit("UPDATE entries SET used = ? WHERE key = ?", used)
+            self._commit("UPDATE entries_1 SET used = ? WHERE key = ?", used)
             self._database.close()
 
     # The index ------------------------------------------------------------------------------------
@@ -174,11 +183,14 @@ class DiskCache:
         try:
             database = _connect(path)
             rows = database.execute(
-                "SELECT key, digest, size, used, job FROM entries ORDER BY used"
+                "SELECT key, digest, size, used, job FROM entries_1 ORDER BY used"
             )
             for key, digest, size, used, job in rows.fetchall():
                 self._add(key, Entry(digest=digest, size=size, used=used, job=job))
-        except (sqlite3.DatabaseError, TypeError):
+        except sqlite3.OperationalError as error:  # locked, read-only …: live without an index
+            self._complain(f"Results cannot be kept over restarts: {error}.")
+            database = _connect(":memory:")
+        except sqlite3.DatabaseError:
             self._entries.clear()
             self._digests.clear()
             self._bytes = 0
@@ -258,7 +270,7 @@ class DiskCache:
         with self._lock:
             self._add(task.key, entry)
             row = (task.key, digest, entry.size, entry.used, entry.job)
-            self._commit("INSERT OR REPLACE INTO entries VALUES (?, ?, ?, ?, ?)", [row])
+            self._commit("INSERT OR REPLACE INTO entries_1 VALUES (?, ?, ?, ?, ?)", [row])
             self._evict()
         if len(data) > 1 << 20:
             self._rate = 0.5 * (self._rate + len(data) / (time.perf_counter() - started))
@@ -276,7 +288,7 @@ class DiskCache:
                 gone.append((key,))
                 if self._bytes <= self._budget:
                     break
-        self._commit("DELETE FROM entries WHERE key = ?", gone)
+        self._commit("DELETE FROM entries_1 WHERE key = ?", gone)
 
     def _sweep(self) -> None:
         """Delete files that no index entry names: from crashes, or after the index was deleted."""
@@ -293,7 +305,7 @@ class DiskCache:
             self._warn(message)
 
 
-def _connect(path: Path) -> sqlite3.Connection:
+def _connect(path: Path | str) -> sqlite3.Connection:
     database = sqlite3.connect(path, timeout=5.0, check_same_thread=False)
     try:
         database.execute("PRAGMA journal_mode = WAL")

@@ -3,6 +3,7 @@
 import os
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -10,9 +11,11 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
+from engine.api.errors import StorageError
 from engine.api.node import Blocked
 from engine.run.codec import CodecTable
 from engine.run.disk_cache import DiskCache
@@ -224,3 +227,29 @@ def test_kill_loses_nothing_committed_and_tears_nothing(tmp_path: Path):
             found = cache.get(f"key {i}")
             assert found is not None
             assert found.outputs == ([str(i) * 20000],)
+
+
+def test_locked_index_costs_the_store_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    with opened(tmp_path) as cache:
+        cache.offer("k", slow(1), job_id="j")
+    real = sqlite3.connect
+
+    def locked(path: object, **more: Any) -> sqlite3.Connection:
+        if path != ":memory:":
+            raise sqlite3.OperationalError("database is locked")
+        return real(path, **more)
+
+    warnings: list[str] = []
+    with monkeypatch.context() as patch:
+        patch.setattr(sqlite3, "connect", locked)
+        with opened(tmp_path, warnings) as cache:
+            assert cache.get("k") is None
+    assert "locked" in warnings[0]
+    with opened(tmp_path) as cache:
+        assert cache.get("k") == slow(1)
+
+
+def test_folder_that_cannot_be_made_is_named(tmp_path: Path):
+    (tmp_path / "file").touch()
+    with pytest.raises(StorageError, match="file"):
+        DiskCache(tmp_path / "file" / "store", CodecTable(), warn=pytest.fail)
