@@ -10,9 +10,12 @@ from nodes import (
     loaders,
     logic,
     mask,
+    maths,
     model_sampling,
+    primitives,
     sampling,
     sigmas,
+    strings,
     vae,
 )
 
@@ -29,5 +32,8 @@ BUILTIN = (
     image,
     image_files,
     mask,
+    primitives,
+    strings,
+    maths,
     logic,
 )

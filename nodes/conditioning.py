@@ -94,9 +94,7 @@ def conditioning_average(
     conditioning_to_strength: Annotated[float, Float(1.0, min=0.0, max=1.0, step=0.01)],
 ) -> Conditioning:
     """Mixes two prompts; at 1 only the first one counts."""
-    return conditioning_ops.average(
-        conditioning_to, conditioning_from, conditioning_to_strength
-    )
+    return conditioning_ops.average(conditioning_to, conditioning_from, conditioning_to_strength)
 
 
 @node("ConditioningSetArea", title="Conditioning (Set Area)", category=_CATEGORY)
@@ -134,9 +132,7 @@ def conditioning_set_area_percentage(
 
 
 @node("ConditioningSetAreaStrength", category=_CATEGORY)
-def conditioning_set_area_strength(
-    conditioning: Conditioning, strength: _Strength
-) -> Conditioning:
+def conditioning_set_area_strength(conditioning: Conditioning, strength: _Strength) -> Conditioning:
     """Sets how much a prompt counts beside others."""
     return conditioning_ops.with_options(conditioning, {"strength": strength})
 
@@ -169,7 +165,6 @@ def conditioning_set_timestep_range(
 def conditioning_zero_out(conditioning: Conditioning) -> Conditioning:
     """Replaces a prompt by zeros."""
     return conditioning_ops.zeroed(conditioning)
-
 
 
 NODES = [

@@ -28,9 +28,7 @@ def load_controlnet(
     return open_controlnet(path, ctx.files.digest(path), control_net_name)
 
 
-@node(
-    "ControlNetApply", title="Apply ControlNet (OLD)", category=_CATEGORY, is_deprecated=True
-)
+@node("ControlNetApply", title="Apply ControlNet (OLD)", category=_CATEGORY, is_deprecated=True)
 def controlnet_apply(
     conditioning: Conditioning, control_net: ControlNet, image: Image, strength: _Strength
 ) -> Conditioning:

@@ -166,7 +166,12 @@ def empty_image(
     return image_ops.solid(width, height, batch_size, color)
 
 
-@node("GetImageSize", category="image", output_names=("width", "height", "batch_size"))
+@node(
+    "GetImageSize",
+    title="Get Image Size",
+    category="image",
+    output_names=("width", "height", "batch_size"),
+)
 def get_image_size(image: Image) -> tuple[int, int, int]:
     """The size of pictures and their number."""
     count, height, width = image.shape[:3]
@@ -196,9 +201,7 @@ def image_composite_masked(
     mask: Mask | None = None,
 ) -> Image:
     """Lays one picture over another, where a mask covers it."""
-    return image_ops.composite_images(
-        destination, source, x, y, mask, resize_source=resize_source
-    )
+    return image_ops.composite_images(destination, source, x, y, mask, resize_source=resize_source)
 
 
 @node("SplitImageWithAlpha", title="Split Image with Alpha", category="mask/compositing")

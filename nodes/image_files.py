@@ -6,28 +6,44 @@ from typing import Annotated, Any, BinaryIO
 
 from PIL.PngImagePlugin import PngInfo
 
-from engine.api import Image, NodeOutput, RunContext, Text, node
+from engine.api import Choice, Image, Mask, NodeOutput, RunContext, Text, node
+from engine.diffusion import mask_ops
 from engine.diffusion.image_ops import to_pil
+from engine.diffusion.image_reading import read_channel, read_pictures
+
+_INPUT = Annotated[str, Choice(folder="input", image_upload=True)]
 
 
-def _png_info(ctx: RunContext) -> PngInfo:
+@node("LoadImage", title="Load Image", category="image", search=("open", "upload"))
+def load_image(image: _INPUT, ctx: RunContext) -> tuple[Image, Mask]:
+    """Opens a picture; the mask is 1 where it is transparent. An animation becomes a batch."""
+    return read_pictures(ctx.files.resolve("input", image))
+
+
+@node("LoadImageMask", title="Load Image (as Mask)", category="mask")
+def load_image_mask(
+    image: _INPUT,
+    channel: Annotated[str, Choice(("alpha", "red", "green", "blue"))],
+    ctx: RunContext,
+) -> Mask:
+    """Opens one channel of a picture as a mask."""
+    return read_channel(ctx.files.resolve("input", image), channel)
+
+
+def _save_pngs(
+    ctx: RunContext, images: Image, *, prefix: str, folder: str, compress_level: int
+) -> NodeOutput:
+    """Saves a batch; what the pictures were made by goes into their text chunks."""
     info = PngInfo()
     info.add_text("prompt", json.dumps(ctx.prompt))
     for key, value in ctx.extra_pnginfo.items():
         info.add_text(key, json.dumps(value))
-    return info
-
-
-def _save_pngs(
-    ctx: RunContext, images: Image, *, prefix: str, folder: str, compress: int
-) -> list[Mapping[str, Any]]:
-    info = _png_info(ctx)
-    saved = []
+    saved: list[Mapping[str, Any]] = []
     for index, image in enumerate(images):
         picture = to_pil(image)
 
         def write(file: BinaryIO, picture: Any = picture) -> None:
-            picture.save(file, format="PNG", pnginfo=info, compress_level=compress)
+            picture.save(file, format="PNG", pnginfo=info, compress_level=compress_level)
 
         saved.append(
             ctx.files.save(
@@ -39,7 +55,12 @@ def _save_pngs(
                 size_px=picture.size,
             )
         )
-    return saved
+    return NodeOutput(ui={"images": saved})
+
+
+def _preview(ctx: RunContext, images: Image) -> NodeOutput:
+    prefix = f"ComfyUI_temp_{ctx.node_id.replace(':', '_')}"
+    return _save_pngs(ctx, images, prefix=prefix, folder="temp", compress_level=1)
 
 
 @node("SaveImage", title="Save Image", category="image", is_output=True)
@@ -47,16 +68,19 @@ def save_image(
     images: Image, filename_prefix: Annotated[str, Text("ComfyUI")], ctx: RunContext
 ) -> NodeOutput:
     """Saves pictures as PNG files with their workflow inside."""
-    saved = _save_pngs(ctx, images, prefix=filename_prefix, folder="output", compress=4)
-    return NodeOutput(ui={"images": saved})
+    return _save_pngs(ctx, images, prefix=filename_prefix, folder="output", compress_level=4)
 
 
 @node("PreviewImage", title="Preview Image", category="image", is_output=True)
 def preview_image(images: Image, ctx: RunContext) -> NodeOutput:
     """Shows pictures without keeping them."""
-    prefix = f"ComfyUI_temp_{ctx.node_id}"
-    saved = _save_pngs(ctx, images, prefix=prefix, folder="temp", compress=1)
-    return NodeOutput(ui={"images": saved})
+    return _preview(ctx, images)
 
 
-NODES = [save_image, preview_image]
+@node("MaskPreview", category="mask", is_output=True)
+def mask_preview(mask: Mask, ctx: RunContext) -> NodeOutput:
+    """Shows a mask without keeping it."""
+    return _preview(ctx, mask_ops.to_image(mask))
+
+
+NODES = [load_image, load_image_mask, save_image, preview_image, mask_preview]

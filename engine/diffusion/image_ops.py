@@ -210,9 +210,7 @@ def quantize(image: Tensor, colours: int, dither: str) -> Tensor:
         palette = picture.quantize(colors=colours)
         if dither.startswith("bayer"):
             picture = _bayer(item, palette, int(dither.split("-")[1]))
-        kind = (
-            Image.Dither.FLOYDSTEINBERG if dither == "floyd-steinberg" else Image.Dither.NONE
-        )
+        kind = Image.Dither.FLOYDSTEINBERG if dither == "floyd-steinberg" else Image.Dither.NONE
         results.append(from_pil(picture.quantize(palette=palette, dither=kind).convert("RGB")))
     return torch.stack(results)
 

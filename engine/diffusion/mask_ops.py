@@ -97,7 +97,9 @@ def from_channel(image: Tensor, channel: str) -> Tensor:
     index = CHANNELS.index(channel)
     if index >= image.shape[-1]:
         if channel != "alpha":
-            raise NodeError(f"The picture has no {channel} channel: its shape is {list(image.shape)}.")
+            raise NodeError(
+                f"The picture has no {channel} channel: its shape is {list(image.shape)}."
+            )
         return torch.ones(image.shape[:3])
     return image[..., index].clone()
 

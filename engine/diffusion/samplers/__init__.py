@@ -59,7 +59,7 @@ _TABLE = (
     _plain("ipndm", multistep.sample_ipndm),
     _plain("ipndm_v", multistep.sample_ipndm_v),
     _plain("deis", multistep.sample_deis),
-    _plain("res_multistep", multistep.sample_res_multistep, 2),
+    _plain("res_multistep", multistep.sample_res_multistep),
     _plain("res_multistep_cfg_pp", multistep.sample_res_multistep_cfg_pp),
     _stochastic("res_multistep_ancestral", multistep.sample_res_multistep_ancestral),
     _stochastic("res_multistep_ancestral_cfg_pp", multistep.sample_res_multistep_ancestral_cfg_pp),
