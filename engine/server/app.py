@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator
+from itertools import product
 
 from aiohttp import web
 
@@ -36,7 +37,7 @@ from engine.server.auth import (
     has_query_token,
     set_session_cookie,
 )
-from engine.server.bodies import MAX_JSON_BYTES, BadRequest
+from engine.server.bodies import BadRequest
 from engine.server.hub import Hub
 from engine.server.openapi import openapi_route
 from engine.server.routes import ACCESS, CONFIG, HUB, SERVICES, Handler, Route
@@ -63,10 +64,7 @@ def build_app(services: Services) -> web.Application:
     Raises: EngineError when a token is required and none is configured.
     """
     config = services.config
-    app = web.Application(
-        middlewares=[answer_errors, check_access],
-        client_max_size=max(MAX_JSON_BYTES, int(config.max_upload_mb * 1024 * 1024)),
-    )
+    app = web.Application(middlewares=[answer_errors, check_access])
     app[CONFIG] = config
     app[SERVICES] = services
     app[ACCESS] = access_of(config)
@@ -96,11 +94,10 @@ def all_routes() -> tuple[Route, ...]:
 
 def add_route(app: web.Application, route: Route) -> None:
     """Register a route, and its twin under `/api`."""
-    app.router.add_route(route.method, route.path, route.handler)
-    if route.has_api_twin:
-        app.router.add_route(route.method, f"/api{route.path}", route.handler)
-    if route.method == "GET":
-        app.router.add_route("HEAD", route.path, route.handler)
+    methods = ("GET", "HEAD") if route.method == "GET" else (route.method,)
+    prefixes = ("", "/api") if route.has_api_twin else ("",)
+    for method, prefix in product(methods, prefixes):
+        app.router.add_route(method, prefix + route.path, route.handler)
 
 
 async def _run_services(app: web.Application) -> AsyncIterator[None]:

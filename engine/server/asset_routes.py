@@ -6,7 +6,7 @@ import mimetypes
 import re
 import secrets
 import shutil
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, cast
@@ -124,7 +124,7 @@ def _original(request: web.Request, fields: dict[str, str]) -> Path:
 
 
 @asynccontextmanager
-async def _upload(request: web.Request) -> AsyncIterator[tuple[dict[str, str], str, Path]]:
+async def _upload(request: web.Request) -> AsyncGenerator[tuple[dict[str, str], str, Path]]:
     """The fields of a multipart body, the picture's name, and its bytes in a temporary file."""
     folder = request.app[CONFIG].temp_dir
     folder.mkdir(parents=True, exist_ok=True)

@@ -1,7 +1,7 @@
 """Jobs as clients read them: queue items, history entries, and the `/jobs` form."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, cast
 
 from engine.api.events import NodeFailed, NodeFinished, NodesCached
 from engine.run.job import Job, JobState
@@ -131,13 +131,13 @@ def job_detail(job: Job) -> Json:
     }
 
 
-def _files(results: Mapping[str, Json]) -> Iterable[tuple[str, str, Json]]:
+def _files(results: Mapping[str, Json]) -> Iterator[tuple[str, str, Json]]:
     for node, shown in results.items():
         for kind in _MEDIA:
-            files = shown.get(kind)
-            for file in files if isinstance(files, list) else []:
+            files: object = shown.get(kind)
+            for file in cast(list[object], files) if isinstance(files, list) else ():
                 if isinstance(file, dict):
-                    yield node, kind, file
+                    yield node, kind, cast(Json, file)
 
 
 def _preview(files: Sequence[tuple[str, str, Json]]) -> Json | None:
@@ -149,9 +149,9 @@ def _preview(files: Sequence[tuple[str, str, Json]]) -> Json | None:
 
 
 def _workflow_id(extra_data: Mapping[str, Any]) -> str | None:
-    info = extra_data.get("extra_pnginfo")
-    workflow = info.get("workflow") if isinstance(info, dict) else None
-    found = workflow.get("id") if isinstance(workflow, dict) else None
+    found: Any = extra_data
+    for name in ("extra_pnginfo", "workflow", "id"):
+        found = cast(Json, found).get(name) if isinstance(found, dict) else None
     return found if isinstance(found, str) else None
 
 

@@ -7,7 +7,7 @@ import json
 import struct
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from engine.api.errors import EngineError
 from engine.api.events import (
@@ -272,6 +272,7 @@ def execution_error(
 ) -> Json:
     """The data of `execution_error`; the node is the user's one, also inside an expansion."""
     report = failure.error if failure else event.error or _UNKNOWN
+    inputs: Mapping[str, object] = failure.inputs if failure else {}
     return {
         "prompt_id": job_id,
         "node_id": failure.display_id if failure else None,
@@ -280,7 +281,7 @@ def execution_error(
         "exception_message": f"{report.message} {report.hint}".strip(),
         "exception_type": report.exception_type or report.code,
         "traceback": list(report.traceback),
-        "current_inputs": {k: _as_list(v) for k, v in (failure.inputs if failure else {}).items()},
+        "current_inputs": {k: _as_list(v) for k, v in inputs.items()},
         "current_outputs": list(executed),
         "timestamp": event.timestamp_ms,
         "weft": {"code": report.code, "message": report.message, "hint": report.hint},
@@ -291,7 +292,7 @@ _UNKNOWN = ErrorReport(code="engine_error", message="The job failed and left no 
 
 
 def _as_list(value: object) -> object:
-    return value if isinstance(value, list) else [value]
+    return cast(object, value) if isinstance(value, list) else [value]
 
 
 def status_message(queue_remaining: int, **more: Any) -> Message:

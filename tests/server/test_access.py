@@ -1,6 +1,7 @@
 """Promise 6: no web page and no other machine can make Weft do anything. Every route is tried."""
 
 import base64
+from pathlib import Path
 
 import pytest
 
@@ -163,7 +164,7 @@ async def test_the_page_runs_its_own_scripts_only(open_site: Open):
     assert "<script>" not in page
 
 
-def test_off_loopback_a_token_is_needed(tmp_path):
+def test_off_loopback_a_token_is_needed(tmp_path: Path):
     with pytest.raises(EngineError, match="token"):
         access_of(config_for(tmp_path, listen="0.0.0.0"))
     access = access_of(config_for(tmp_path, listen="0.0.0.0", token="t"))

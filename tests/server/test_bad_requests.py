@@ -5,7 +5,7 @@ import json
 import socket
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.server.app import all_routes
@@ -198,9 +198,7 @@ async def test_no_body_stops_the_queue(open_site: Open):
     answers: set[int] = set()
     loop = asyncio.get_running_loop()
 
-    @settings(
-        max_examples=150, deadline=None, suppress_health_check=list(HealthCheck), database=None
-    )
+    @settings(max_examples=150, deadline=None, database=None)
     @given(body=BODY)
     def try_one(body: dict) -> None:
         text = json.dumps(body).encode()
