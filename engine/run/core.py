@@ -13,7 +13,7 @@ from threading import Event
 from typing import TYPE_CHECKING, Any, Protocol
 
 from engine.api.context import Files, RunContext
-from engine.api.errors import Cancelled, EngineError, Problem
+from engine.api.errors import Cancelled, EngineError, GraphInvalid, Problem
 from engine.api.events import ErrorReport, JobFinished, JobStarted, JobStatus, LogLine, RunEvent
 from engine.api.node import NodeType
 from engine.api.spec import NodeSpec
@@ -170,6 +170,13 @@ class WorkerCore:
     def _execute(self, job: JobRequest, current: _Current) -> bool:
         graph = parse_prompt(job.prompt)
         outputs = tuple(job.outputs) or self._output_nodes(graph)
+        if not outputs or not all(node_id in graph.nodes for node_id in outputs):
+            raise GraphInvalid(
+                "The prompt has no output to run."
+                if not outputs
+                else f"The prompt has no node {next(i for i in outputs if i not in graph.nodes)}.",
+                code="prompt_no_outputs",
+            )
 
         def check_cancelled() -> None:
             if current.cancelled.is_set():

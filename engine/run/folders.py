@@ -94,7 +94,7 @@ class Folders:
         extensions = _extensions(folder)
         for root in self.paths(folder):
             for name in self._listing(root).names:
-                if extensions is None or Path(name).suffix.lower() in extensions:
+                if extensions is None or f".{name.rpartition('.')[2].lower()}" in extensions:
                     names[name] = None
         return sorted(names)
 

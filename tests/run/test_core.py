@@ -148,6 +148,57 @@ def test_is_changed_decides(tmp_path: Path):
     engine.close()
 
 
+@node("Save", category="test", is_output=True)
+def save(text: str, ctx: RunContext) -> NodeOutput:
+    """Writes a file."""
+    saved = ctx.files.save(
+        lambda file: void(file.write(text.encode())), prefix="%Save.text%", extension="txt"
+    )
+    return NodeOutput(ui={"files": [saved]})
+
+
+def void(_count: int) -> None:
+    """Drop the number of bytes written."""
+
+
+def test_saved_file_that_is_gone_is_saved_again(tmp_path: Path):
+    engine = SmallEngine(tmp_path, [save])
+    prompt = {"s": described("Save", text="hello")}
+    engine.run(prompt, job_id="one")
+    file = tmp_path / "output" / "hello_00001_.txt"
+    assert file.read_text() == "hello"
+    engine.run(prompt, job_id="two")
+    assert engine.started == []
+    file.unlink()
+    engine.run(prompt, job_id="one")
+    assert engine.started == ["s"]
+    assert file.read_text() == "hello"  # the same job, the same name
+    engine.close()
+
+
+def test_slow_results_and_saved_files_survive_a_restart(tmp_path: Path):
+    @node("Slow", category="test")
+    def slow(a: int) -> int:
+        time.sleep(0.11)
+        return a
+
+    prompt = {
+        "quick": described("Add", a=1),
+        "slow": described("Slow", a=("quick", 0)),
+        "o": described("Show", value=("slow", 0)),
+        "s": described("Save", text="kept"),
+    }
+    for states in (
+        {"quick": "ran", "slow": "ran", "o": "ran", "s": "ran"},
+        {"slow": "disk", "o": "ran", "s": "disk"},
+    ):
+        engine = SmallEngine(tmp_path, [slow, save])
+        engine.run(prompt)
+        assert engine.states == states
+        assert engine.shown("o") == [2]
+        engine.close()
+
+
 # Failures -----------------------------------------------------------------------------------------
 
 
@@ -245,6 +296,7 @@ def test_wrong_number_of_outputs_is_named(tmp_path: Path):
         ({"a": {"class_type": "Nothing", "inputs": {}}}, "missing_node_type"),
         ({"a": {"class_type": "Add"}, "b": []}, "invalid_prompt"),
         ({"a": described("Show", value=("b", 0))}, "bad_linked_input"),
+        ({"b": described("Show", value=1)}, "prompt_no_outputs"),
         (
             {
                 "a": described("Add", a=("b", 0)),
@@ -254,7 +306,7 @@ def test_wrong_number_of_outputs_is_named(tmp_path: Path):
             "dependency_cycle",
         ),
     ],
-    ids=["type", "form", "link", "circle"],
+    ids=["type", "form", "link", "output", "circle"],
 )
 def test_broken_prompts_end_their_job_only(engine: SmallEngine, prompt: dict, code: str):
     outputs = ["a"] if "o" not in prompt else []
