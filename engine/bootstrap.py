@@ -19,7 +19,8 @@ from engine.run.folders import Folders
 from engine.run.instance_lock import InstanceLock
 from engine.run.queue import JobQueue
 from engine.run.settings import config_to_json, folders_of
-from engine.run.supervisor import Supervisor, WorkerOptions
+from engine.run.supervisor import Supervisor
+from engine.run.worker_session import WorkerOptions
 
 FIRST_CATALOGUE_S = 300.0
 DEV_POLL_S = 1.0

@@ -232,13 +232,16 @@ def _sources(folders: Iterable[Path]) -> list[Path]:
 def build(link: WorkerLink, start: Json) -> Parts:
     """The engine behind a link; each pack is announced before its code runs."""
     config = config_from_json(start["config"])
-    return build_parts(config, link.emit, lambda name: link.send("pack_start", {"name": name}))
+    parts = build_parts(config, link.emit, lambda name: link.send("pack_start", {"name": name}))
+    parts.assets.read_ahead()
+    return parts
 
 
 def main() -> None:
     """Serve one server until it ends or says so."""
     link = open_link()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the server, which tells us
+    for number in (signal.SIGINT, signal.SIGTERM):  # they are for the server, which tells us
+        signal.signal(number, signal.SIG_IGN)
     serve(link, build)
     sys.stderr.flush()
     os._exit(0)  # threads of packs may not keep a worker that is done

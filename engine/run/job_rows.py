@@ -285,12 +285,12 @@ def list_jobs(connection: sqlite3.Connection, wanted: JobFilter, running: set[st
     """A page of jobs. A running job is `pending` in the table."""
     where, values = _where(wanted.states, running)
     total = connection.execute(f"SELECT count(*) FROM jobs WHERE {where}", values).fetchone()[0]
-    by = "ended_ms - started_ms" if wanted.sort == "duration" else "created_ms"
-    way = "DESC" if wanted.descending else "ASC"
+    by = "ended_ms - started_ms, seq" if wanted.sort == "duration" else "seq"
+    order = by.replace(",", " DESC,") + " DESC" if wanted.descending else by
     limit = -1 if wanted.limit is None else wanted.limit
     rows = connection.execute(
-        f"SELECT {_COLUMNS} FROM jobs WHERE {where} ORDER BY {by} {way}, seq {way} "
-        "LIMIT ? OFFSET ?",
+        f"WITH page AS (SELECT seq AS s FROM jobs WHERE {where} ORDER BY {order} LIMIT ? OFFSET ?) "
+        f"SELECT {_COLUMNS} FROM page JOIN jobs ON seq = s ORDER BY {order}",
         (*values, limit, wanted.offset),
     ).fetchall()
     return Page(jobs=tuple(_job(row, running) for row in rows), total=total)

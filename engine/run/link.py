@@ -7,19 +7,21 @@ A frame is u32 length of the head, u32 length of the tail (both big-endian), a J
 import asyncio
 import json
 import struct
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from threading import Event, Lock, Thread
 from typing import Any, BinaryIO, cast
 
 from engine.api.errors import EngineError
-from engine.api.events import JobFinished, NodePreview, RunEvent
+from engine.api.events import JobFinished, NodePreview, NodeStarted, RunEvent
 from engine.run.event_codec import decode_event, encode_event, plain_json
 
 MAX_HEAD_BYTES = 256 << 20
 MAX_TAIL_BYTES = 64 << 20
 FLUSH_S = 0.003
 FLUSH_EVENTS = 500
+QUIET_S = 0.001  # a node that starts this long after the last message is told at once
 
 _SIZES = struct.Struct(">II")
 Json = dict[str, Any]
@@ -95,6 +97,7 @@ class WorkerLink:
         self._sink = sink
         self._lock = Lock()
         self._events: list[list[Any]] = []
+        self._sent_s = 0.0
         self._wake = Event()
         self._is_open = True
         Thread(target=self._flush_often, name="weft-link", daemon=True).start()
@@ -117,7 +120,11 @@ class WorkerLink:
             self._write(Frame(kind=kind, data=dict(data or {})))
 
     def emit(self, event: RunEvent) -> None:
-        """Send an event soon; the end of a job and pictures at once."""
+        """Send an event soon; pictures, the end of a job and the start of a node at once.
+
+        If a node ends the process, the server knows which one it was; only of nodes that follow
+        each other within a millisecond it may know an earlier one.
+        """
         with self._lock:
             if isinstance(event, NodePreview):
                 self._flush()
@@ -125,7 +132,8 @@ class WorkerLink:
                 self._write(Frame(kind="events", data=data, tail=event.data))
                 return
             self._events.append(encode_event(event))
-            if isinstance(event, JobFinished) or len(self._events) >= FLUSH_EVENTS:
+            is_due = isinstance(event, NodeStarted) and time.monotonic() - self._sent_s > QUIET_S
+            if is_due or isinstance(event, JobFinished) or len(self._events) >= FLUSH_EVENTS:
                 self._flush()
             elif len(self._events) == 1:
                 self._wake.set()
@@ -139,6 +147,7 @@ class WorkerLink:
 
     def _flush(self) -> None:
         if self._events:
+            self._sent_s = time.monotonic()
             events, self._events = self._events, []
             self._write(Frame(kind="events", data={"events": events}))
 

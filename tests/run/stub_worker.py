@@ -58,7 +58,6 @@ class StubEngine:
         emit(NodesCached(job_id=job.job_id, records=records))
         emit(NodeStarted(job_id=job.job_id, node_id="1", display_id="1"))
         node = job.prompt["1"]
-        time.sleep(0.01)  # lets the link send
         status = self.do(job.job_id, **node["inputs"])
         if status == "success":
             record = NodeRecord(state="ran", seconds=0.001, reason="first run")

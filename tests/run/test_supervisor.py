@@ -19,7 +19,8 @@ from engine.run.bus import Bus, CatalogueChanged, Event, WorkerChanged
 from engine.run.catalogue_store import CatalogueStore, NotReady, catalogue_path
 from engine.run.job import Job, Submission
 from engine.run.queue import JobQueue
-from engine.run.supervisor import Supervisor, WorkerOptions, WorkerUnavailable
+from engine.run.supervisor import Supervisor
+from engine.run.worker_session import WorkerOptions, WorkerUnavailable
 
 COMMAND = (sys.executable, "-m", "tests.run.stub_worker")
 
@@ -43,6 +44,7 @@ class Rig:
         self.worker = Supervisor(self.queue, self.bus, self.store, self.options)
         self.jailed: list[tuple[str, str]] = []
         self.told: list[Event] = []
+        self._seen = 0
         self._subscription = self.bus.subscribe()
 
     def quarantine(self, pack: str, reason: str) -> None:
@@ -66,14 +68,15 @@ class Rig:
         return (await self.queue.submit(submission)).job_id
 
     async def until(self, is_it: Callable[[Event], bool], timeout_s: float = 10) -> Event:
-        """The first event from now on that fits."""
+        """The next event that fits, after the one that was waited for before."""
         async with asyncio.timeout(timeout_s):
             while True:
+                while self._seen < len(self.told):
+                    self._seen += 1
+                    if is_it(self.told[self._seen - 1]):
+                        return self.told[self._seen - 1]
                 batch = await self._subscription.next()
                 self.told += [posted.event for posted in batch.events]
-                for posted in batch.events:
-                    if is_it(posted.event):
-                        return posted.event
 
     async def ended(self, job_id: str) -> Job:
         """The job once it has ended and its end was told."""
@@ -120,7 +123,6 @@ def error_of(job: Job) -> str:
 
 
 async def test_jobs_flow_in_order_and_their_end_is_told_after_it_is_stored(rig: Rig):
-    jobs = [await rig.submit() for _ in range(30)]
     stored_when_told: list[bool] = []
     publish = rig.bus.publish
 
@@ -131,6 +133,7 @@ async def test_jobs_flow_in_order_and_their_end_is_told_after_it_is_stored(rig: 
         publish(event, client_id)
 
     rig.bus.publish = spy
+    jobs = [await rig.submit() for _ in range(30)]
     await rig.ended(jobs[-1])
     assert stored_when_told == [True] * 30
     steps = [
