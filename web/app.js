@@ -79,6 +79,7 @@ export function createApp(root) {
       isFollowing = true;
       if (shown === null || !running.has(shown)) {
         shown = id;
+        markCurrent();
         stage("waiting", "In the queue …");
       }
       if (fresh.checked) seed.value = String(Math.floor(Math.random() * MAX_SEED));
@@ -97,15 +98,15 @@ export function createApp(root) {
     const title = root.createElement("strong");
     title.textContent = known.message;
     box.replaceChildren(title);
-    const details = Object.entries(known.nodeErrors).flatMap(([id, node]) =>
-      node.errors.map((e) => `${node.class_type || "Node"} ${id}: ${e.message} ${e.details ?? ""}`),
+    const details = Object.values(known.nodeErrors).flatMap((node) =>
+      node.errors.map((e) => `${e.message} ${e.details}`.trim()),
     );
     if (details.length > 0) {
       const list = root.createElement("ul");
       list.replaceChildren(
         ...details.slice(0, 8).map((line) => {
           const item = root.createElement("li");
-          item.textContent = line.trim();
+          item.textContent = line;
           return item;
         }),
       );
@@ -145,7 +146,8 @@ export function createApp(root) {
     part("empty").hidden = true;
   }
   picture.addEventListener("load", () => {
-    picture.classList.toggle("small", picture.naturalWidth <= SMALL_PX);
+    const isPreview = pictureUrl.startsWith("blob:");
+    picture.classList.toggle("small", !isPreview && picture.naturalWidth <= SMALL_PX);
   });
 
   /** @param {string} id */
@@ -315,7 +317,9 @@ export function createApp(root) {
 
   /** @param {string} id */
   function follow(id) {
-    if (isFollowing || shown === null) shown = id;
+    if (!isFollowing && shown !== null) return;
+    shown = id;
+    markCurrent();
   }
 
   /** @param {string} id */
