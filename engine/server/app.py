@@ -26,6 +26,7 @@ from engine.server import (
     job_routes,
     page_routes,
     prompt_routes,
+    run_routes,
     user_routes,
     ws,
 )
@@ -82,6 +83,7 @@ def all_routes() -> tuple[Route, ...]:
     """Every route of the server, in the order in which they are tried."""
     routes = (
         *prompt_routes.ROUTES,
+        *run_routes.ROUTES,
         *job_routes.ROUTES,
         *asset_routes.ROUTES,
         *info_routes.ROUTES,

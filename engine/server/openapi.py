@@ -27,6 +27,7 @@ _MEANINGS = {
     404: "There is no such thing",
     409: "It contradicts what is there",
     413: "The body is too large",
+    422: "The job ran and failed; its history entry is in the answer",
     503: "Not ready yet",
 }
 

@@ -13,7 +13,7 @@ from engine.graph.prompt import parse_prompt
 from engine.graph.validate import Validation, nodes_with_own_check, validate
 from engine.graph.wire_errors import node_errors, to_wire, warnings_to_wire
 from engine.graph.workflow import to_prompt
-from engine.run.job import Submission
+from engine.run.job import Submission, Ticket
 from engine.server.bodies import (
     BadRequest,
     Json,
@@ -38,20 +38,22 @@ def answer(value: object, status: int = 200) -> web.Response:
     return web.Response(text=to_text(value), status=status, content_type="application/json")
 
 
+class Refusal(Exception):
+    """A prompt that cannot run, with the body of the 400 answer."""
+
+    def __init__(self, body: Json) -> None:
+        super().__init__("refused")
+        self.body = body
+
+
 async def submit(request: web.Request) -> web.Response:
     """Check a prompt and queue it."""
-    services = request.app[SERVICES]
     body, has_odd_numbers = await read_prompt(request)
-    is_strict = flag_field(body, "strict")
-    validation = await _validate(services, body)
+    try:
+        ticket, validation = await enqueue(request, body, has_odd_numbers=has_odd_numbers)
+    except Refusal as refusal:
+        return answer(refusal.body, 400)
     errors = node_errors(validation)
-    if not validation.can_run or (is_strict and validation.errors):
-        error, nodes = to_wire(validation)
-        return answer({"error": error, "node_errors": nodes}, 400)
-    if has_odd_numbers:
-        raise BadRequest("The body holds NaN or an endless number.", code="invalid_json")
-    submission = _submission(request, body, validation, errors)
-    ticket = await services.queue.submit(submission)
     out: Json = {
         "prompt_id": ticket.job_id,
         "number": int(ticket.number) if ticket.number.is_integer() else ticket.number,
@@ -61,6 +63,24 @@ async def submit(request: web.Request) -> web.Response:
     if warnings or not ticket.is_new:
         out["weft"] = {"warnings": warnings, "is_new": ticket.is_new}
     return answer(out)
+
+
+async def enqueue(
+    request: web.Request, body: Json, *, has_odd_numbers: bool
+) -> tuple[Ticket, Validation]:
+    """Check the prompt or workflow of a body and queue it.
+
+    Raises: Refusal, GraphInvalid, BadRequest, Conflict.
+    """
+    services = request.app[SERVICES]
+    validation = await _validate(services, body)
+    if not validation.can_run or (flag_field(body, "strict") and validation.errors):
+        error, nodes = to_wire(validation)
+        raise Refusal({"error": error, "node_errors": nodes})
+    if has_odd_numbers:
+        raise BadRequest("The body holds NaN or an endless number.", code="invalid_json")
+    submission = _submission(request, body, validation, node_errors(validation))
+    return await services.queue.submit(submission), validation
 
 
 async def _validate(services: Services, body: Json) -> Validation:
