@@ -138,6 +138,7 @@ def build_parts(
         _caches(config, folders, assets, CodecTable([tensors]), announce),
         emit,
         environment=_environment(device, config, torch.__version__),
+        node_mode=torch.no_grad,
     )
     parts = Parts(
         config=config,

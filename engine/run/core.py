@@ -7,6 +7,7 @@ from any thread. `emit` is called from several threads.
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from queue import SimpleQueue
 from threading import Event
@@ -77,7 +78,8 @@ class WorkerCore:
     """Runs jobs with the node types of a registry.
 
     `environment` stands for all that decides results beside the graph: code, library versions,
-    device class, precision. After the registry changed, call `reload`.
+    device class, precision. Nodes are called within `node_mode()` (`torch.no_grad`). After the
+    registry changed, call `reload`.
     """
 
     def __init__(
@@ -89,6 +91,7 @@ class WorkerCore:
         emit: Callable[[RunEvent], None],
         *,
         environment: str = "",
+        node_mode: Callable[[], AbstractContextManager[Any]] = nullcontext,
     ) -> None:
         self._registry = registry
         self._pool = pool
@@ -97,7 +100,8 @@ class WorkerCore:
         self._emit = emit
         self._environment = environment
         self._past = PastKeys()
-        self._loop = LoopThread()
+        self._node_mode = node_mode
+        self._loop = LoopThread(node_mode)
         self._previews = Previews(emit)
         self._copying_types: set[str] = set()
         self._current: _Current | None = None
@@ -227,7 +231,8 @@ class WorkerCore:
             )
         )
         try:
-            return run.execute()
+            with self._node_mode():
+                return run.execute()
         finally:
             keys.remember()
 

@@ -225,7 +225,7 @@ class Run:
         try:
             for i, call in enumerate(slices(lists, takes_lists=node_type.spec.takes_lists)):
                 if not isinstance(call, Blocked):
-                    names.update(node_type.check_lazy(call, self._context(task, i)))
+                    names.update(node_type.check_lazy(call, self._context(task, i)) or ())
         except Cancelled:
             raise
         except Exception as error:  # noqa: BLE001 - the seam to a node's own code
@@ -285,9 +285,8 @@ class Run:
             return list(await gather(*[_settled(item) for item in returned]))
 
         def when_done(future: Future[Any]) -> None:
-            if future.cancelled():
-                return
-            error = future.exception()
+            gone = NodeError("The node cancelled itself.")
+            error = gone if future.cancelled() else future.exception()
             self._parts.completions.put(
                 Completion(
                     task=task,
@@ -488,4 +487,7 @@ class Run:
 
 
 async def _settled(item: Any) -> NodeOutput | Blocked:
-    return await item if isinstance(item, Awaitable) else item
+    try:
+        return await item if isinstance(item, Awaitable) else item
+    except SystemExit as error:  # would end the loop's thread
+        raise NodeError("The node tried to end the process.") from error

@@ -15,7 +15,7 @@ def tensor_versions(lists: Mapping[str, Sequence[Any]]) -> dict[str, list[tuple[
     for name, values in lists.items():
         tensors = _tensors(values)
         if tensors:
-            found[name] = [(t, t._version) for t in tensors]
+            found[name] = [(tensor, _version(tensor)) for tensor in tensors]
     return found
 
 
@@ -24,7 +24,7 @@ def changed_inputs(before: Mapping[str, list[tuple[Any, int]]]) -> list[str]:
     return [
         name
         for name, tensors in before.items()
-        if any(tensor._version != version for tensor, version in tensors)
+        if any(_version(tensor) != version for tensor, version in tensors)
     ]
 
 
@@ -69,4 +69,12 @@ def _tensors(root: Any) -> list[Any]:
 
 
 def _is_tensor(value: Any) -> bool:
-    return hasattr(value, "_version") and hasattr(value, "clone")
+    return hasattr(type(value), "_version") and hasattr(type(value), "clone")
+
+
+def _version(tensor: Any) -> int:
+    """The count of in-place changes; 0 for inference tensors, which keep none."""
+    try:
+        return tensor._version
+    except RuntimeError:
+        return 0

@@ -3,14 +3,19 @@
 import asyncio
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
+from contextlib import AbstractContextManager, nullcontext
 from threading import Lock, Thread
 from typing import Any
 
 
 class LoopThread:
-    """An asyncio loop on a thread of its own, started by the first coroutine."""
+    """An asyncio loop on a thread of its own, started by the first coroutine.
 
-    def __init__(self) -> None:
+    The thread runs within `mode()`, such as `torch.no_grad`, which holds for one thread.
+    """
+
+    def __init__(self, mode: Callable[[], AbstractContextManager[Any]] = nullcontext) -> None:
+        self._mode = mode
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: Thread | None = None
         self._lock = Lock()
@@ -42,7 +47,11 @@ class LoopThread:
             if self._loop is None:
                 self._loop = asyncio.new_event_loop()
                 self._thread = Thread(
-                    target=self._loop.run_forever, name="weft-nodes-loop", daemon=True
+                    target=self._run, args=(self._loop,), name="weft-nodes-loop", daemon=True
                 )
                 self._thread.start()
             return self._loop
+
+    def _run(self, loop: asyncio.AbstractEventLoop) -> None:
+        with self._mode():
+            loop.run_forever()

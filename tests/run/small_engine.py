@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -102,6 +103,7 @@ class SmallEngine:
         *,
         budget_bytes: int = 1 << 24,
         max_entries: int | None = None,
+        node_mode: Callable[[], AbstractContextManager[Any]] = nullcontext,
     ) -> None:
         self.events: list[RunEvent] = []
         self.registry = NodeRegistry()
@@ -125,6 +127,7 @@ class SmallEngine:
             self.files,
             Caches(memory=self.memory, disk=self.disk, is_shown_file_there=self.files.is_there),
             self.events.append,
+            node_mode=node_mode,
         )
 
     def run(

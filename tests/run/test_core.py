@@ -1,10 +1,13 @@
 """Every way in which a node gets its result, or does not: order, caches, failures, events."""
 
+import asyncio
 import subprocess
 import sys
 import threading
 import time
 import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -486,6 +489,68 @@ def test_async_node_maps_and_fails_like_others(tmp_path: Path):
     engine.close()
 
 
+@pytest.mark.parametrize("error", [asyncio.CancelledError(), SystemExit(1)], ids=["cancel", "exit"])
+def test_async_node_that_ends_itself_fails(tmp_path: Path, error: BaseException):
+    @node("Leave", category="test", is_output=True)
+    async def leave() -> None:
+        raise error
+
+    engine = SmallEngine(tmp_path, [leave])
+    engine.run({"l": described("Leave"), **chain(1)})
+    assert engine.states["l"] == "failed"
+    assert engine.shown("out") == [1]
+    engine.close()
+
+
+def test_async_pack_that_changes_its_input_is_named(tmp_path: Path):
+    @node("Make", category="test")
+    def make() -> AnyValue:
+        return FakeTensor(1)
+
+    @node("SpoilLater", category="test", is_output=True)
+    async def spoil(value: AnyValue) -> None:
+        await asyncio.sleep(0.001)
+        value.add_(1)
+
+    engine = SmallEngine(tmp_path, [make, with_pack(node_type_of(spoil), "rude_pack")])
+    engine.run({"m": described("Make"), "s": described("SpoilLater", value=("m", 0))})
+    assert any("rude_pack" in e.text for e in engine.events if isinstance(e, LogLine))
+    engine.close()
+
+
+def test_nodes_run_within_the_mode_also_on_the_loop(tmp_path: Path):
+    entered: list[str] = []
+    seen: dict[str, bool] = {}
+
+    @contextmanager
+    def mode() -> Iterator[None]:
+        entered.append(threading.current_thread().name)
+        yield
+        entered.remove(threading.current_thread().name)
+
+    @node("Now", category="test")
+    def now() -> int:
+        seen["now"] = threading.current_thread().name in entered
+        return 1
+
+    @node("Later", category="test")
+    async def later(a: int) -> int:
+        seen["later"] = threading.current_thread().name in entered
+        return a
+
+    engine = SmallEngine(tmp_path, [now, later], node_mode=mode)
+    engine.run(
+        {
+            "n": described("Now"),
+            "l": described("Later", a=("n", 0)),
+            "o": described("Show", value=("l", 0)),
+        }
+    )
+    engine.close()
+    assert seen == {"now": True, "later": True}
+    assert entered == []
+
+
 def test_interrupt_ends_a_waiting_run(engine: SmallEngine):
     prompt = {"w": described("Wait", seconds=30.0), "o": described("Show", value=("w", 0))}
     threading.Timer(0.05, lambda: engine.core.interrupt("job")).start()
@@ -707,9 +772,10 @@ def test_mapped_expansions_keep_their_order(tmp_path: Path):
 class FakeTensor:
     """Counts in-place changes as torch does."""
 
+    _version = 0
+
     def __init__(self, value: int) -> None:
         self.value = value
-        self._version = 0
 
     def add_(self, n: int) -> None:
         self.value += n
