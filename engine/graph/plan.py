@@ -104,8 +104,11 @@ class Plan:
         Raises: GraphInvalid.
         """
         added = parse_prompt(prompt)
-        prefix = self._prefix(node_id)
-        ids = {i: i if i.startswith(prefix) else f"{prefix}{call}.{i}" for i in added.nodes}
+        own, prefix = f"{node_id}.", self._prefix(node_id)
+        ids = {
+            i: prefix + i.removeprefix(own) if i.startswith(own) else f"{prefix}{call}.{i}"
+            for i in added.nodes
+        }
         problems = self._problems_of(added, ids, node_id)
         if problems:
             raise GraphInvalid(

@@ -741,6 +741,22 @@ def test_expansion_that_links_back_is_a_circle(tmp_path: Path):
     engine.close()
 
 
+def test_deep_expansions_keep_short_ids(tmp_path: Path):
+    """A node that expands into itself, with ids made from its own as packs do."""
+
+    def output(n: int, ctx: RunContext) -> NodeOutput:
+        if n == 0:
+            return NodeOutput(result=(7,))
+        inner = f"{ctx.node_id}.0.0.next"
+        return NodeOutput(result=([inner, 0],), expand={inner: described("Grow", n=n - 1)})
+
+    engine = expanding(tmp_path, output)
+    engine.run({**GROWN, "g": described("Grow", n=200)})
+    assert engine.shown("o") == [7]
+    assert max(len(node_id) for node_id in engine.started) < 120
+    engine.close()
+
+
 def test_failure_inside_an_expansion_is_shown_on_its_node(tmp_path: Path):
     engine = expanding(tmp_path, NodeOutput(result=(["x", 0],), expand={"x": described("Fail")}))
     engine.run(GROWN)
