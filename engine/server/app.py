@@ -41,7 +41,7 @@ from engine.server.auth import (
 from engine.server.bodies import BadRequest
 from engine.server.hub import Hub
 from engine.server.openapi import openapi_route
-from engine.server.routes import ACCESS, CONFIG, HUB, SERVICES, Handler, Route
+from engine.server.routes import ACCESS, CONFIG, HUB, SERVICES, WRITES, Handler, Route
 from engine.server.services import Services
 from engine.server.wire import error_body, to_text
 
@@ -70,7 +70,7 @@ def build_app(services: Services) -> web.Application:
     app[SERVICES] = services
     app[ACCESS] = access_of(config)
     app[HUB] = Hub(services)
-    app[user_routes.SETTINGS_LOCK] = asyncio.Lock()
+    app[WRITES] = asyncio.Lock()
     app.cleanup_ctx.append(_run_services)
     app.on_response_prepare.append(_add_headers)
     app.on_shutdown.append(_close_clients)

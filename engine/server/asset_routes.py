@@ -2,7 +2,6 @@
 
 import asyncio
 import hashlib
-import mimetypes
 import re
 import secrets
 import shutil
@@ -17,13 +16,24 @@ from aiohttp.http_exceptions import HttpProcessingError
 from engine.api.errors import UnsafePath
 from engine.server.bodies import BadRequest, NotFound, TooLarge, parse_json
 from engine.server.pictures import check_picture, put_mask, variant
-from engine.server.routes import CONFIG, SERVICES, Query, Route
+from engine.server.routes import CONFIG, SERVICES, WRITES, Query, Route
 
 KINDS = ("output", "input", "temp")
-# Media types that a browser shows and never runs; everything else is only offered for download.
-_SHOWN_TYPES = ("image/", "audio/", "video/")
-_SHOWN = ("application/json", "text/plain")
-_NEVER_SHOWN = ("image/svg+xml",)
+# What a browser shows and never runs; everything else is only offered for download.
+_SHOWN = {
+    **{f".{name}": f"image/{name}" for name in ("png", "jpeg", "webp", "gif", "bmp", "avif")},
+    **{f".{name}": f"video/{name}" for name in ("mp4", "webm")},
+    **{f".{name}": f"audio/{name}" for name in ("flac", "ogg", "wav", "opus")},
+    ".jpg": "image/jpeg",
+    ".tif": "image/tiff",
+    ".tiff": "image/tiff",
+    ".mov": "video/quicktime",
+    ".mkv": "video/x-matroska",
+    ".mp3": "audio/mpeg",
+    ".m4a": "audio/mp4",
+    ".json": "application/json",
+    ".txt": "text/plain",
+}
 _MAX_FIELD_BYTES = 64 * 1024
 _CHUNK_BYTES = 256 * 1024
 _MARK = re.compile(r"(.+) \[(output|input|temp)\]", re.DOTALL)
@@ -42,7 +52,8 @@ async def view(request: web.Request) -> web.StreamResponse:
     if channel not in ("rgba", "rgb", "a"):
         raise BadRequest(f"The channel '{channel[:20]}' is none of rgb, a, rgba.")
     if not preview and channel == "rgba":
-        return web.FileResponse(path, headers=_file_headers(path))
+        shown_as = _SHOWN.get(path.suffix.lower())
+        return web.FileResponse(path, headers=_safe_headers(path.name, shown_as))
     etag = _variant_etag(path, preview, channel)
     if any(tag.value in (etag, "*") for tag in request.if_none_match or ()):
         return web.Response(status=304, headers={"ETag": f'"{etag}"'})
@@ -71,19 +82,12 @@ def _variant_etag(path: Path, preview: str | None, channel: str) -> str:
     return hashlib.sha256(parts.encode(errors="replace")).hexdigest()[:24]
 
 
-def _file_headers(path: Path) -> dict[str, str]:
-    media_type = mimetypes.guess_type(path.name)[0] or "application/octet-stream"
-    return _safe_headers(path.name, media_type)
-
-
-def _safe_headers(name: str, media_type: str) -> dict[str, str]:
+def _safe_headers(name: str, shown_as: str | None) -> dict[str, str]:
     """Headers with which a user's file cannot act as a page of this server."""
-    is_shown = media_type in _SHOWN or media_type.startswith(_SHOWN_TYPES)
-    is_shown = is_shown and media_type not in _NEVER_SHOWN
     quoted = re.sub(r'[^ -~]|["\\]', "_", name)
     return {
-        "Content-Type": media_type if is_shown else "application/octet-stream",
-        "Content-Disposition": f'{"inline" if is_shown else "attachment"}; filename="{quoted}"',
+        "Content-Type": shown_as or "application/octet-stream",
+        "Content-Disposition": f'{"inline" if shown_as else "attachment"}; filename="{quoted}"',
         "Content-Security-Policy": "sandbox; default-src 'none'",
         "Cache-Control": "no-cache",
     }
@@ -198,7 +202,8 @@ async def _keep(
     name = f"{subfolder}/{filename}" if subfolder else filename
     target = request.app[SERVICES].folders.join(kind, name)
     overwrites = fields.get("overwrite", "").lower() in ("true", "1")
-    kept = await asyncio.to_thread(_move, file, target, overwrites)
+    async with request.app[WRITES]:
+        kept = await asyncio.to_thread(_move, file, target, overwrites)
     return web.json_response({"name": kept, "subfolder": subfolder, "type": kind})
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import logging
 import time
 from collections import deque
 from collections.abc import Collection, Iterator, Sequence
@@ -23,6 +24,8 @@ from engine.server.services import Services
 from engine.server.wire import JobView, Message, logs_message, status_message
 
 Json = dict[str, Any]
+
+log = logging.getLogger("weft.server")
 
 STATE_EVERY_S = 0.1  # between two progress_state messages of a job
 KEPT_BYTES = 8 * 1024 * 1024  # of state messages, for clients that come back
@@ -92,7 +95,10 @@ class Hub:
         if batch.is_gap:
             self._forget_all()
         for posted in batch.events:
-            self._convert(posted)
+            try:
+                self._convert(posted)
+            except Exception:  # seam: one odd event must not silence the server for everybody
+                log.exception("An event could not be told: %s", posted.event)
         self._send_due_states()
 
     def _forget_all(self) -> None:
@@ -124,17 +130,15 @@ class Hub:
                 self._send([Message(type="weft_catalogue", data={})], posted, self.connections)
             case JobQueued():
                 pass  # the status that follows says so
+            case _ if posted.client_id is not None:
+                messages = self._job_messages(event, posted.client_id)
+                self._send(messages, posted, self._by_client.get(posted.client_id, ()))
             case _:
-                self._send_own(self._job_messages(event, posted.client_id), posted)
+                pass  # a job that was sent without a client_id: nobody is told
         if not posted.is_transient:
             self._seq = posted.seq
 
-    def _send_own(self, messages: Sequence[Message], posted: Posted) -> None:
-        """Send to the client that submitted the job; without one there is nobody to tell."""
-        if posted.client_id is not None:
-            self._send(messages, posted, self._by_client.get(posted.client_id, ()))
-
-    def _job_messages(self, event: RunEvent, client_id: str | None) -> list[Message]:
+    def _job_messages(self, event: RunEvent, client_id: str) -> list[Message]:
         assert not isinstance(event, LogLine)
         view = self._views.get(event.job_id)
         if view is None or isinstance(event, JobStarted):

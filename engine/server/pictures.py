@@ -9,6 +9,7 @@ from PIL import Image, PngImagePlugin, UnidentifiedImageError
 from engine.server.bodies import BadRequest
 
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
+_MAX_DECODED_PX = 50_000_000
 _PREVIEW_FORMATS = {"webp": "image/webp", "jpeg": "image/jpeg", "png": "image/png"}
 _FAULTS = (
     UnidentifiedImageError,
@@ -31,7 +32,10 @@ def check_picture(path: Path) -> None:
     """Pass if the file is a whole picture of a known format. Raises: NoPicture."""
     try:
         with Image.open(path, formats=FORMATS) as picture:
-            picture.load()
+            if picture.width * picture.height <= _MAX_DECODED_PX:
+                picture.load()
+            else:
+                picture.verify()  # its structure only, for the sake of memory
     except _FAULTS as error:
         raise NoPicture(
             f"The file is no picture that can be read: {error}.".replace(str(path), "it"),

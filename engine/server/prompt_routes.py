@@ -30,6 +30,7 @@ from engine.server.routes import SERVICES, Query, Route
 from engine.server.services import Services
 from engine.server.wire import to_text
 
+MAX_CLIENT_ID = 200
 _ID = re.compile(r"[\x21-\x7e]{1,200}")
 
 
@@ -117,7 +118,7 @@ def _submission(
         prompt=validation.graph.to_json(),
         outputs=validation.good_outputs,
         extra_data=extra,
-        client_id=_identifier("client_id", client_id),
+        client_id=(client_id or None) and client_id[:MAX_CLIENT_ID],
         job_id=_identifier("prompt_id", text_field(body, "prompt_id")),
         idempotency_key=_identifier("Idempotency-Key", request.headers.get("Idempotency-Key")),
         number=_number(body.get("number")),

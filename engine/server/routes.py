@@ -1,5 +1,6 @@
 """The form of a route: what is registered and what `/openapi.json` says of it."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +18,7 @@ CONFIG = web.AppKey("config", Config)
 SERVICES = web.AppKey("services", Services)
 ACCESS = web.AppKey("access", Access)
 HUB = web.AppKey("hub", Hub)
+WRITES = web.AppKey("writes", asyncio.Lock)  # one file after the other, so that names stay free
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

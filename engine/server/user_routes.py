@@ -20,7 +20,7 @@ from engine.server.bodies import (
     read_json,
     read_object,
 )
-from engine.server.routes import CONFIG, SERVICES, Query, Route
+from engine.server.routes import CONFIG, SERVICES, WRITES, Query, Route
 
 SETTINGS = "comfy.settings.json"  # the customary name; the engine itself reads nothing from it
 _MAX_LISTED = 100_000
@@ -94,14 +94,11 @@ async def change_setting(request: web.Request) -> web.Response:
 
 async def _merge(request: web.Request, changes: Json) -> web.Response:
     path = _settings_path(request)
-    async with request.app[SETTINGS_LOCK]:
+    async with request.app[WRITES]:
         values = await asyncio.to_thread(_read_settings, path)
         body = json.dumps({**values, **changes}, indent=1).encode()
         await asyncio.to_thread(write_atomically, path, body)
     return web.Response(status=200)
-
-
-SETTINGS_LOCK = web.AppKey("settings_lock", asyncio.Lock)
 
 
 def _settings_path(request: web.Request) -> Path:
@@ -201,10 +198,10 @@ async def get_file(request: web.Request) -> web.StreamResponse:
 async def put_file(request: web.Request) -> web.Response:
     """Write one file of the user; `overwrite=false` refuses to replace one."""
     path = _path(request, request.match_info["file"])
-    _check_free(request, path)
-    limit = int(request.app[CONFIG].max_upload_mb * 1024 * 1024)
-    body = await read_body(request, limit)
-    await asyncio.to_thread(write_atomically, path, body)
+    body = await read_body(request, int(request.app[CONFIG].max_upload_mb * 1024 * 1024))
+    async with request.app[WRITES]:
+        _check_free(request, path)
+        await asyncio.to_thread(write_atomically, path, body)
     return _written(request, path)
 
 
@@ -218,9 +215,10 @@ async def move_file(request: web.Request) -> web.Response:
     """Give one file of the user another name."""
     source = _file(request, request.match_info["file"])
     target = _path(request, request.match_info["dest"])
-    _check_free(request, target)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    source.replace(target)
+    async with request.app[WRITES]:
+        _check_free(request, target)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        source.replace(target)
     return _written(request, target)
 
 

@@ -9,6 +9,7 @@ from typing import Any, cast
 from aiohttp import WSMsgType, web
 
 from engine.server.connection import Connection, encode_frame
+from engine.server.prompt_routes import MAX_CLIENT_ID
 from engine.server.routes import HUB, SERVICES, Query, Route
 from engine.server.services import Services
 from engine.server.wire import Message
@@ -33,7 +34,7 @@ async def websocket(request: web.Request) -> web.WebSocketResponse:
     socket = web.WebSocketResponse(max_msg_size=MAX_INCOMING_BYTES, compress=False)
     await socket.prepare(request)
     hub, services = request.app[HUB], request.app[SERVICES]
-    client_id = request.query.get("clientId", "")[:200] or uuid.uuid4().hex
+    client_id = request.query.get("clientId", "")[:MAX_CLIENT_ID] or uuid.uuid4().hex
     transport = request.transport
     if transport is None:
         return socket  # the client is gone already

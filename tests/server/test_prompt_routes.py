@@ -209,3 +209,33 @@ async def test_the_jobs_form(site: Site):
 async def test_memory_can_be_given_back(site: Site):
     assert (await site.post("/free", {"unload_models": True, "free_memory": False}))[0] == 200
     assert site.services.worker.freed == [(True, False)]
+
+
+async def test_a_workflow_in_editor_form_is_converted(open_site: Open):
+    site = await open_site(worker=False)
+    workflow = {
+        "id": "w",
+        "version": 0.4,
+        "nodes": [
+            {
+                "id": 1,
+                "type": "Number",
+                "widgets_values": [7],
+                "inputs": [],
+                "outputs": [{"name": "INT", "type": "INT", "links": [1]}],
+            },
+            {"id": 2, "type": "Show", "inputs": [{"name": "value", "type": "INT", "link": 1}]},
+        ],
+        "links": [[1, 1, 0, 2, 0, "INT"]],
+    }
+    status, answer = await site.post("/prompt", {"workflow": workflow})
+    assert status == 200, answer
+    item = (await site.get("/queue"))[1]["queue_pending"][0]
+    assert item[2]["1"]["inputs"] == {"value": 7}
+    assert item[2]["2"]["inputs"] == {"value": ["1", 0]}
+    assert item[3]["extra_pnginfo"]["workflow"] == workflow
+    assert (await site.get(f"/jobs/{item[1]}"))[1]["workflow_id"] == "w"
+    for odd in (1, [], {}, {"nodes": 1}, {"nodes": [{"id": 1}], "links": "x"}):
+        status, answer = await site.post("/prompt", {"workflow": odd})
+        assert status == 400, odd
+        assert answer["error"]["message"]
