@@ -1,7 +1,7 @@
 """Codecs: what JSON stores without loss, and sizes of any value."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.api.node import Blocked
@@ -14,6 +14,7 @@ JSON_VALUES = st.recursive(
 )
 
 
+@settings(deadline=None)
 @given(JSON_VALUES)
 def test_json_values_come_back_the_same(value: object):
     table = CodecTable()

@@ -5,7 +5,7 @@ import time
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.api.errors import LaunchError, MissingModel, UnsafePath
@@ -50,6 +50,7 @@ def test_encoded_dots_are_plain_text(folders: Folders):
         folders.resolve("input", "%2e%2e%2fsecret.txt")
 
 
+@settings(deadline=None)
 @given(st.text(max_size=30) | st.text("./\\:ab ．", max_size=12))
 def test_no_name_leaves(name: str):
     root = Path("/srv/root")
