@@ -117,7 +117,7 @@ async def _close_clients(app: web.Application) -> None:
 
 @web.middleware
 async def answer_errors(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Tell every failure as JSON; an unexpected one is logged with a number to find it by."""
+    """Tell every failure as JSON; an unexpected one is logged with its traceback."""
     try:
         return await handler(request)
     except GraphInvalid as error:
@@ -167,7 +167,7 @@ async def check_access(request: web.Request, handler: Handler) -> web.StreamResp
     access = request.app[ACCESS]
     check_request(access, request)
     if request.method == "OPTIONS":
-        return web.Response(status=204, headers=cors_headers(access, request))
+        return web.Response(status=204)
     if has_query_token(access, request):
         if request.path == "/" and request.method == "GET":
             response: web.StreamResponse = web.Response(status=303, headers={"Location": "./"})

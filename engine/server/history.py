@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, cast
 
-from engine.api.events import NodeFailed, NodeFinished, NodesCached
 from engine.run.job import Job, JobState
 from engine.server.wire import JobView
 
@@ -79,20 +78,14 @@ def _owner(job: Job, node: str) -> Json:
 
 def _messages(job: Job) -> list[list[Any]]:
     """The run's customary messages that are kept: start, cached, how it ended."""
-    view = JobView(job.id)
     ran = [node for node, record in job.records.items() if record.state == "ran"]
-    out: list[list[Any]] = []
-    for event in job.events:
-        if isinstance(event, NodesCached | NodeFailed):
-            view.executed.extend(n for n in ran if n not in view.executed)
-        if isinstance(event, NodeFinished):
-            continue
-        out += [
-            [message.type, dict(message.data)]
-            for message in view.messages(event)
-            if message.type not in ("executing", "progress_state")
-        ]
-    return out
+    view = JobView(job.id, executed=ran)
+    return [
+        [message.type, dict(message.data)]
+        for event in job.events
+        for message in view.messages(event)
+        if message.type not in ("executing", "progress_state")
+    ]
 
 
 # The /jobs form -----------------------------------------------------------------------------------
