@@ -175,7 +175,8 @@ def _text_module(towers: tuple[TextLayout, ...]) -> nn.Module:
 def _tower_sources(file: WeightFile, tower: TextLayout) -> dict[str, Source]:
     if tower.naming == "open_clip":
         return keymap.open_clip_sources(file.infos, tower.layers, tower.width, tower.prefix)
-    return keymap.sources(file.infos, keymap.TEXT_NAMES, tower.prefix)
+    names = (*keymap.TEXT_NAMES, *keymap.BARE_TEXT_NAMES)
+    return keymap.sources(file.infos, names, tower.prefix)
 
 
 def _control(file: WeightFile) -> PartSource:

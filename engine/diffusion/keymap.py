@@ -148,6 +148,10 @@ def vae_names(levels: int, blocks: int) -> Pairs:
 
 
 TEXT_NAMES: Pairs = (("text_model.", ""), ("text_projection.", "text_projection."))
+# Names without `text_model.`, as some files have them; read only.
+BARE_TEXT_NAMES: Pairs = tuple(
+    (name, name) for name in ("embeddings.", "encoder.", "final_layer_norm.")
+)
 
 
 def open_clip_names(layers: int) -> Pairs:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from engine.diffusion.families.base import UnetLayout
+from engine.diffusion.network_hooks import NO_HOOKS, NetworkHooks, hooked
 
 if TYPE_CHECKING:
     from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
@@ -34,6 +35,7 @@ class LoadedDenoiser:
     latent_channels: int = 4
     latent_rgb_factors: tuple[tuple[float, ...], ...] | None = None
     native_size: int = 512
+    hooks: NetworkHooks = NO_HOOKS
 
     @property
     def in_channels(self) -> int:
@@ -55,13 +57,29 @@ class LoadedDenoiser:
         *,
         y: Tensor | None = None,
         control: Control | None = None,
+        options: Mapping[str, Any] | None = None,
     ) -> Tensor:
         """The network's raw output for a scaled input, in float32.
 
         `control` holds residuals: `input`, one for each skip connection in the order in which they
-        are made, and `middle`, one; None stands for nothing to add.
+        are made, and `middle`, one; None stands for nothing to add. `options` go to the recipe's
+        hooks inside the network (see `network_hooks`).
         Shapes: x (B, in_channels, H, W), timestep (B,), context (B, T, context_dim), y (B, adm).
         """
+        if self.hooks:
+            given = {"original_shape": tuple(x.shape), **(options or {})}
+            with hooked(self.unet, self.layout, self.hooks, given):
+                return self._call(x, timestep, context, y, control)
+        return self._call(x, timestep, context, y, control)
+
+    def _call(
+        self,
+        x: Tensor,
+        timestep: Tensor,
+        context: Tensor,
+        y: Tensor | None,
+        control: Control | None,
+    ) -> Tensor:
         down, middle = _residuals(control)
         with torch.no_grad():
             out: Any = self.unet(

@@ -12,11 +12,12 @@ from weakref import WeakValueDictionary
 import torch
 from torch import Tensor, nn
 
-from engine.api.errors import ModelError
+from engine.api.errors import ModelError, OutOfMemory
 from engine.api.recipe import Recipe
 from engine.diffusion.checkpoint import PartSource, check_complete, part_source
 from engine.diffusion.controlnet import LoadedControl
 from engine.diffusion.network import LoadedDenoiser, sd_alphas_cumprod
+from engine.diffusion.network_hooks import network_hooks
 from engine.diffusion.patches import Change, PatchTarget, WeightOf, plan_patches
 from engine.diffusion.precision import Precision, compute_dtype
 from engine.diffusion.text import LoadedText, TextTower
@@ -111,6 +112,15 @@ class ModelPool:
             entry.users += 1
         try:
             yield VIEWS[recipe.part](recipe, entry)
+        except (RuntimeError, MemoryError) as error:
+            if not _is_out_of_memory(error):
+                raise
+            self.free()
+            raise OutOfMemory(
+                f"The memory of {self.device} was not enough to run {_name(recipe)} "
+                f"({recipe.part}, {_gigabytes(entry.size_bytes)}).",
+                hint="Use a smaller picture or batch, or a tiled VAE node; close other programs.",
+            ) from error
         finally:
             with self._lock:
                 entry.users -= 1
@@ -163,8 +173,8 @@ class ModelPool:
         )
         size, mapped = weights.sizes(module)
         if self.announce and size + mapped > LARGE_BYTES:
-            gigabytes = (size + mapped) / 1e9
-            self.announce(f"Loading {_name(recipe)} ({recipe.part}, {gigabytes:.1f} GB)")
+            size_text = _gigabytes(size + mapped)
+            self.announce(f"Loading {_name(recipe)} ({recipe.part}, {size_text})")
         weights.attach(module)
         return _Entry(
             recipe=recipe,
@@ -265,6 +275,15 @@ def default_budget(device: torch.device) -> int:
     return int(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") * 0.6)
 
 
+def _is_out_of_memory(error: Exception) -> bool:
+    kinds = (torch.OutOfMemoryError, MemoryError)
+    return isinstance(error, kinds) or "can't allocate memory" in str(error)
+
+
+def _gigabytes(size_bytes: int) -> str:
+    return f"{size_bytes / 1e9:.1f} GB"
+
+
 def _name(recipe: Recipe) -> str:
     file = recipe.files[0]
     return file.name or file.path.rsplit("/", 1)[-1]
@@ -301,6 +320,8 @@ def _denoiser(recipe: Recipe, entry: _Entry) -> LoadedDenoiser:
         latent_factor=vae.factor if vae else 8,
         latent_channels=source.unet.out_channels,
         native_size=source.layout.native_size,
+        latent_rgb_factors=source.layout.latent_rgb,
+        hooks=network_hooks(recipe.hooks),
     )
 
 

@@ -10,6 +10,8 @@ from safetensors.torch import save_file
 from engine.api.errors import CorruptFile, NotThisFamily
 from engine.diffusion.checkpoint import open_checkpoint, open_controlnet, open_vae
 from engine.diffusion.families import FAMILIES, identify
+from engine.diffusion.residency import ModelPool
+from engine.diffusion.text import encode
 from engine.diffusion.weightfile import open_weights
 from tests.tiny_checkpoint import (
     TINY_METADATA,
@@ -117,6 +119,16 @@ def test_parts_alone(tmp_path: Path):
     control_keys(keys)
     control = open_controlnet(save(tmp_path / "control.safetensors", keys), "3", "control")
     assert control.part == "control"
+
+
+def test_text_names_without_their_usual_start(tmp_path: Path):
+    keys = Keys()
+    unet_keys(keys)
+    clip_keys(keys, "cond_stage_model.transformer.")
+    clip = open_checkpoint(save(tmp_path / "a.safetensors", keys), "0", "a").clip
+    assert clip is not None
+    with ModelPool().use(clip) as loaded:
+        assert encode(loaded, "a boat").embeds.shape == (1, 77, 16)
 
 
 def test_checkpoint_without_text_or_vae(tmp_path: Path):

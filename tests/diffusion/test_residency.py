@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from engine.api.errors import CorruptFile, ModelError
+from engine.api.errors import CorruptFile, ModelError, OutOfMemory
 from engine.api.recipe import Recipe
 from engine.diffusion.checkpoint import CheckpointParts, open_checkpoint
 from engine.diffusion.lora import add_lora, open_lora
@@ -186,6 +186,16 @@ def test_unknown_part_and_patch_are_errors(one: CheckpointParts):
     recipe = one.model.with_patch(WeightPatch(kind="mystery"))
     with pytest.raises(ModelError, match="mystery"), ModelPool().use(recipe):
         pass
+
+
+def test_lack_of_memory_is_named_and_frees_the_rest(one: CheckpointParts, two: CheckpointParts):
+    pool = ModelPool()
+    predict(pool, two.model)
+    with pytest.raises(OutOfMemory, match="one"), pool.use(one.model):
+        torch.empty(2**60)
+    assert [s.name for s in pool.loaded()] == ["one"]
+    with pytest.raises(RuntimeError, match="other"), pool.use(one.model):
+        raise RuntimeError("other")
 
 
 def test_large_loads_are_announced(one: CheckpointParts, monkeypatch: pytest.MonkeyPatch):

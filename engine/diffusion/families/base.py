@@ -1,7 +1,7 @@
 """What a model family says about a checkpoint: the sizes and places of its networks, as data."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
 from engine.diffusion.weightfile import WeightFile
@@ -76,7 +76,10 @@ class TextLayout:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckpointLayout:
-    """All parts of one checkpoint file; a part that the file lacks is None or empty."""
+    """All parts of one checkpoint file; a part that the file lacks is None or empty.
+
+    `latent_rgb` gives a rough picture of a latent: red, green and blue, -1..1, per latent channel.
+    """
 
     family: str
     unet: UnetLayout | None
@@ -84,7 +87,7 @@ class CheckpointLayout:
     text: tuple[TextLayout, ...]
     prediction: Prediction = "eps"
     native_size: int = 512
-    notes: tuple[tuple[str, str], ...] = field(default_factory=tuple)
+    latent_rgb: tuple[tuple[float, ...], ...] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,5 +1,8 @@
 """Reads the sizes of LDM-style networks from the names and shapes in a weight file."""
 
+import json
+import math
+
 from engine.api.errors import CorruptFile, NotThisFamily
 from engine.diffusion.families.base import TextLayout, UnetLayout, VaeLayout
 from engine.diffusion.weightfile import WeightFile
@@ -17,6 +20,20 @@ def number(file: WeightFile, name: str, default: int) -> int:
     if not text.isdecimal() or not 0 < int(text) < 65536:
         raise CorruptFile(f"{file.path.name}: the metadata {name} is {text[:40]!r}, not a number.")
     return int(text)
+
+
+def latent_rgb(file: WeightFile) -> tuple[tuple[float, ...], ...] | None:
+    """The rows of the metadata `weft.latent_rgb` (JSON), where it is there. Raises: CorruptFile."""
+    text = file.metadata.get("weft.latent_rgb")
+    if text is None:
+        return None
+    try:
+        rows = tuple(tuple(float(n) for n in row) for row in json.loads(text))
+    except (ValueError, TypeError) as error:
+        raise CorruptFile(f"{file.path.name}: the metadata weft.latent_rgb is no table.") from error
+    if any(len(row) != 3 or not all(map(math.isfinite, row)) for row in rows):
+        raise CorruptFile(f"{file.path.name}: weft.latent_rgb needs rows of three numbers.")
+    return rows
 
 
 def read_unet(file: WeightFile, prefix: str = UNET) -> UnetLayout:
@@ -111,8 +128,12 @@ def read_vae(file: WeightFile, prefix: str = VAE, *, scale: float = 0.18215) -> 
 
 
 def read_clip(file: WeightFile, prefix: str, *, name: str = "l") -> TextLayout | None:
-    """A CLIP text tower in transformers' key layout under `prefix`, or None."""
-    root = f"{prefix}text_model."
+    """A CLIP text tower in transformers' key layout under `prefix`, or None.
+
+    Some files leave `text_model.` out of their names.
+    """
+    bare = f"{prefix}embeddings.token_embedding.weight" in file
+    root = prefix if bare else f"{prefix}text_model."
     tokens = file.shape(f"{root}embeddings.token_embedding.weight")
     if not tokens:
         return None

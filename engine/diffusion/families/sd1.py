@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from engine.api.errors import NotThisFamily
 from engine.diffusion.families.base import CheckpointLayout, ModelFamily
-from engine.diffusion.families.ldm import CLIP_L, number, read_clip, read_unet, read_vae
+from engine.diffusion.families.ldm import CLIP_L, latent_rgb, number, read_clip, read_unet, read_vae
 from engine.diffusion.families.prediction import stated_prediction
 from engine.diffusion.weightfile import WeightFile
 
@@ -26,6 +26,7 @@ def match(file: WeightFile) -> CheckpointLayout:
         text=(text,) if text else (),
         prediction=stated_prediction(file) or "eps",
         native_size=number(file, "weft.native_size", 512),
+        latent_rgb=latent_rgb(file),
     )
 
 
