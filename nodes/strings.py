@@ -135,7 +135,7 @@ def regex_extract(
     pattern = _pattern(
         regex_pattern, case_insensitive=case_insensitive, multiline=multiline, dotall=dotall
     )
-    index = group_index if mode.endswith("Groups") or mode.endswith("Group") else 0
+    index = group_index if mode.endswith(("Group", "Groups")) else 0
     if pattern.groups < index:
         return ""
     finds = [found.group(index) or "" for found in pattern.finditer(string)]

@@ -7,7 +7,7 @@ you received.
 """
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias, TypedDict
+from typing import TYPE_CHECKING, Any, Required, TypeAlias, TypedDict
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ class LatentDict(TypedDict, total=False):
     Further keys of packs are kept.
     """
 
-    samples: "Any"
+    samples: Required["Any"]
     noise_mask: "Any"
     batch_index: list[int]
 

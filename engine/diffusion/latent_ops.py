@@ -77,7 +77,10 @@ def resized(latent: "LatentDict", samples: Tensor) -> "LatentDict":
 
 
 def upscale(samples: Tensor, width_px: int, height_px: int, method: str, crop: str) -> Tensor:
-    """A latent scaled to a picture size; a side of 0 follows from the other, both 0 change nothing."""
+    """A latent scaled to a picture size; a side of 0 follows from the other one.
+
+    Both 0 change nothing.
+    """
     if width_px == 0 and height_px == 0:
         return samples
     height, width = samples.shape[-2:]

@@ -291,8 +291,10 @@ def parameterization(
     """
     match sampling:
         case None:
-            kind: Kind = "v" if trained.startswith("v") else "eps"
-            return Parameterization(kind=kind, times=discrete_times(sigmas_of(alphas_cumprod)))
+            return Parameterization(
+                kind="v" if trained.startswith("v") else "eps",
+                times=discrete_times(sigmas_of(alphas_cumprod)),
+            )
         case ("discrete", str(kind), bool(zsnr)):
             sigmas = sigmas_of(alphas_cumprod)
             sigmas = zero_terminal_snr(sigmas) if zsnr else sigmas

@@ -1,5 +1,7 @@
 """Stochastic exponential integrators: SEEDS and ER-SDE."""
 
+from itertools import pairwise
+
 import torch
 from torch import Tensor
 
@@ -109,7 +111,7 @@ def _path_noise(
     if not (eta > 0 and s_noise > 0):
         return [torch.zeros_like(h)] * (len(shares) - 1)
     path: list[Tensor] = []
-    for before, after in zip(shares, shares[1:]):
+    for before, after in pairwise(shares):
         width = (before - after) * h * eta
         fresh = (2 * width).expm1().neg().sqrt() * noise.normal()
         path.append(fresh if not path else width.exp() * path[-1] + fresh)

@@ -1,14 +1,13 @@
 """SA-Solver: stochastic Adams steps with predictor and corrector."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from engine.diffusion.noise import NoiseSource
 from engine.diffusion.samplers.base import Denoise, StepCallback, usable_log_snr
-
-TauFunction = Callable[[Tensor], float]
 
 
 def sample_sa_solver(
@@ -85,7 +84,8 @@ def sample_sa_solver_pece(
 def _mixed(known: Sequence[Tensor], weights: Tensor) -> Tensor:
     """The newest predictions, weighted."""
     stacked = torch.stack(list(known[-len(weights) :]), dim=1)
-    return torch.tensordot(stacked, weights.to(stacked), dims=([1], [0]))
+    axes: Any = ([1], [0])
+    return torch.tensordot(stacked, weights.to(stacked), dims=axes)
 
 
 def adams_weights(sigma: Tensor, nodes: Tensor, start: Tensor, end: Tensor, tau: float) -> Tensor:
@@ -100,7 +100,7 @@ def adams_weights(sigma: Tensor, nodes: Tensor, start: Tensor, end: Tensor, tau:
 
 
 def _moments(speed: float, start: Tensor, end: Tensor, count: int) -> Tensor:
-    """Integrals of speed · e^{speed (u - end)} u^p over u in [start, end], for p = 0 … count - 1."""
+    """Integrals of speed · e^{speed (u - end)} u^p over u in [start, end], p = 0 … count - 1."""
     decay = (-speed * (end - start)).exp()
     found: list[Tensor] = []
     for p in range(count):
