@@ -58,7 +58,6 @@ NO_EFFECT: dict[str, str] = {
     "disable-pinned-memory": _MEMORY,
     "disable-dynamic-vram": _MEMORY,
     "deterministic": "results are deterministic on one machine class",
-    "fast": _PRECISION,
     "mmap-torch-files": "weights are always mapped",
     "disable-mmap": "weights are always mapped",
     "dont-print-server": "the server prints little by itself",
@@ -74,6 +73,7 @@ NO_EFFECT: dict[str, str] = {
     "enable-assets": "files are always addressed by content",
 }
 NO_EFFECT_WITH_VALUE: dict[str, str] = {
+    "fast": _PRECISION,
     "default-device": "the first device is used",
     "directml": "DirectML is not used",
     "oneapi-device-selector": "oneAPI is not used",
@@ -162,8 +162,7 @@ def serve_parser() -> argparse.ArgumentParser:
     add_folder_flags(parser)
     add_run_flags(parser)
     for name in NO_EFFECT:
-        action = {"nargs": "*"} if name == "fast" else {"action": "store_true"}
-        parser.add_argument(f"--{name}", help=argparse.SUPPRESS, **action)
+        parser.add_argument(f"--{name}", help=argparse.SUPPRESS, action="store_true")
     for name in NO_EFFECT_WITH_VALUE:
         parser.add_argument(f"--{name}", nargs="*", help=argparse.SUPPRESS)
     parser.add_argument("--disable-metadata", action="store_true", help="no workflow in pictures")

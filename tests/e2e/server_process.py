@@ -96,6 +96,7 @@ class ServerProcess:
             body if isinstance(body, bytes) else None if body is None else json.dumps(body).encode()
         )
         request = urllib.request.Request(self.url + path, data, method=method)
+        answer: Any
         try:
             answer = urllib.request.urlopen(request, timeout=60)
         except urllib.error.HTTPError as error:

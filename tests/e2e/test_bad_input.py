@@ -11,14 +11,15 @@ from typing import Any
 import pytest
 
 from engine.config import ROOT
-from tests.e2e.conftest import Start
+from tests.e2e.conftest import BUILTIN, Start
+from tests.e2e.server_process import ServerProcess
 
 pytestmark = pytest.mark.e2e
 
 Prompt = dict[str, Any]
 
 
-def refused(server, prompt: Any, code: str) -> dict[str, Any]:
+def refused(server: ServerProcess, prompt: Any, code: str) -> dict[str, Any]:
     """The error list entry of that code; the server answers 400 and stays alive."""
     status, answer = server.call("POST", "/prompt", {"prompt": prompt, "strict": True})
     assert status == 400, answer
@@ -36,9 +37,6 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def server(base: Path):
-    from tests.e2e.conftest import BUILTIN
-    from tests.e2e.server_process import ServerProcess
-
     folder = base / "models" / "checkpoints"
     folder.mkdir(parents=True)
     (folder / BUILTIN.name).symlink_to(BUILTIN)
@@ -54,13 +52,13 @@ def server(base: Path):
         yield process
 
 
-def test_unknown_node_type_suggests_the_right_one(server, default_prompt: Prompt):
+def test_unknown_node_type_suggests_the_right_one(server: ServerProcess, default_prompt: Prompt):
     default_prompt["3"]["class_type"] = "KSamplr"
     error = refused(server, default_prompt, "missing_node_type")
     assert "KSampler" in json.dumps(error)
 
 
-def test_all_problems_come_at_once(server, default_prompt: Prompt):
+def test_all_problems_come_at_once(server: ServerProcess, default_prompt: Prompt):
     default_prompt["3"]["inputs"]["cfg"] = 1000
     default_prompt["3"]["inputs"]["steps"] = "many"
     del default_prompt["8"]["inputs"]["vae"]
@@ -72,7 +70,7 @@ def test_all_problems_come_at_once(server, default_prompt: Prompt):
     assert set(answer["node_errors"]) >= {"3", "5", "8"}
 
 
-def test_a_cycle_is_named_node_by_node(server, default_prompt: Prompt):
+def test_a_cycle_is_named_node_by_node(server: ServerProcess, default_prompt: Prompt):
     default_prompt["3"]["inputs"]["latent_image"] = ["13", 0]
     default_prompt["13"] = json.loads(json.dumps(default_prompt["3"]))
     default_prompt["13"]["inputs"]["latent_image"] = ["3", 0]
@@ -81,7 +79,7 @@ def test_a_cycle_is_named_node_by_node(server, default_prompt: Prompt):
     assert "3" in error
 
 
-def test_a_missing_model_names_what_is_there(server, default_prompt: Prompt):
+def test_a_missing_model_names_what_is_there(server: ServerProcess, default_prompt: Prompt):
     default_prompt["4"]["inputs"]["ckpt_name"] = "weft-buildin.safetensors"
     assert "weft-builtin.safetensors" in json.dumps(
         refused(server, default_prompt, "value_not_in_list")
@@ -92,7 +90,7 @@ def test_a_missing_model_names_what_is_there(server, default_prompt: Prompt):
     "name", ["truncated.safetensors", "lying.safetensors", "giant_header.safetensors", "evil.ckpt"]
 )
 def test_a_damaged_or_hostile_checkpoint_fails_with_words(
-    server, default_prompt: Prompt, name: str
+    server: ServerProcess, default_prompt: Prompt, name: str
 ):
     default_prompt["4"]["inputs"]["ckpt_name"] = name
     entry = server.run(default_prompt)
@@ -103,7 +101,7 @@ def test_a_damaged_or_hostile_checkpoint_fails_with_words(
     assert not Path("/tmp/weft-was-here").exists()
 
 
-def test_a_broken_picture_fails_with_words(server):
+def test_a_broken_picture_fails_with_words(server: ServerProcess):
     prompt = {
         "1": {"class_type": "LoadImage", "inputs": {"image": "broken.png"}},
         "2": {"class_type": "SaveImage", "inputs": {"images": ["1", 0], "filename_prefix": "x"}},
@@ -116,7 +114,9 @@ def test_a_broken_picture_fails_with_words(server):
 @pytest.mark.parametrize(
     "prefix", ["../../escape", "/tmp/escape", "a/../../b", "C:\\escape", "..\\..\\escape", "x\0y"]
 )
-def test_a_file_name_never_leaves_its_folder(server, default_prompt: Prompt, prefix: str):
+def test_a_file_name_never_leaves_its_folder(
+    server: ServerProcess, default_prompt: Prompt, prefix: str
+):
     default_prompt["9"]["inputs"]["filename_prefix"] = prefix
     status, answer = server.call("POST", "/prompt", {"prompt": default_prompt})
     if status == 200:
@@ -148,7 +148,7 @@ def test_broken_json_is_refused(server, body: bytes):
     assert answer["error"]["message"]
 
 
-def test_a_hundred_megabytes_are_refused_without_harm(server):
+def test_a_hundred_megabytes_are_refused_without_harm(server: ServerProcess):
     with socket.create_connection(("127.0.0.1", server.port)) as client:
         client.sendall(
             b"POST /prompt HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 209715200\r\n\r\n"
@@ -157,7 +157,7 @@ def test_a_hundred_megabytes_are_refused_without_harm(server):
     assert server.call("GET", "/queue")[0] == 200
 
 
-def test_an_unknown_job_is_not_done(server):
+def test_an_unknown_job_is_not_done(server: ServerProcess):
     assert server.get("/history/no-such-job") == {}
     assert server.call("GET", "/jobs/no-such-job")[0] == 404
 
@@ -167,7 +167,7 @@ def launch(*flags: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
 
 
-def test_a_taken_port_says_which_flag_helps(server, tmp_path: Path):
+def test_a_taken_port_says_which_flag_helps(server: ServerProcess, tmp_path: Path):
     result = launch("--base-directory", str(tmp_path), "--port", str(server.port))
     assert result.returncode == 1
     assert f"--port {server.port + 1}" in result.stderr
