@@ -142,7 +142,7 @@ def test_a_file_name_never_leaves_its_folder(
         b'{"prompt": {"1": null}}',
     ],
 )
-def test_broken_json_is_refused(server, body: bytes):
+def test_broken_json_is_refused(server: ServerProcess, body: bytes):
     status, answer = server.call("POST", "/prompt", body)
     assert status == 400
     assert answer["error"]["message"]
@@ -174,7 +174,7 @@ def test_a_taken_port_says_which_flag_helps(server: ServerProcess, tmp_path: Pat
     assert "Traceback" not in result.stderr
 
 
-def test_a_second_server_on_the_same_folder_is_refused(server, base: Path):
+def test_a_second_server_on_the_same_folder_is_refused(server: ServerProcess, base: Path):
     result = launch("--base-directory", str(base), "--port", "0")
     assert result.returncode == 1
     assert str(server.port) in result.stderr or "already" in result.stderr
@@ -182,7 +182,9 @@ def test_a_second_server_on_the_same_folder_is_refused(server, base: Path):
     assert server.call("GET", "/queue")[0] == 200
 
 
-def test_a_full_disk_fails_the_node_and_loses_nothing(start_server: Start, default_prompt: Prompt):
+def test_an_output_folder_that_cannot_be_written_fails_the_node(
+    start_server: Start, default_prompt: Prompt
+):
     server = start_server("--output-directory", "/dev/full")
     entry = server.run(default_prompt)
     assert entry["status"]["status_str"] == "error"
