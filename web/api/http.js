@@ -8,6 +8,11 @@
  * @typedef {[number, string, Prompt, Record<string, any>, string[]]} QueueItem
  * @typedef {{prompt: QueueItem, outputs: Record<string, {images?: FileRef[]}>,
  *   status: {status_str: string, completed: boolean, messages: [string, any][]}}} HistoryEntry
+ * @typedef {{id: string, status: string, create_time: number, execution_start_time: number | null,
+ *   execution_end_time: number | null, preview_output: (FileRef & {nodeId: string}) | null,
+ *   outputs_count: number, workflow_id: string | null, execution_error?: any}} JobSummary
+ * @typedef {{kind: string, name: string, family: string, size: number, modified: number,
+ *   sha256: string, folder: string, problem: string}} ModelFile
  */
 
 /** A request that the server refused, or that did not reach it (`status` 0). */
@@ -46,7 +51,7 @@ export function createApi(base = document.baseURI) {
    * @returns {Promise<any>}
    */
   async function call(method, path, body) {
-    const init = body === undefined ? { method } : { method, body: JSON.stringify(body) };
+    const init = { method, body: body instanceof FormData ? body : JSON.stringify(body) };
     let answer;
     try {
       answer = await fetch(new URL(path, base), init);
@@ -89,6 +94,109 @@ export function createApi(base = document.baseURI) {
     /** @param {boolean} paused */
     pause: (paused) => call("POST", "queue", paused ? { pause: true } : { resume: true }),
 
+    /** @param {string} id @param {string | null} before null moves it to the end */
+    move: (id, before) => call("POST", "queue", { move: before ? { id, before } : { id } }),
+
+    clearQueue: () => call("POST", "queue", { clear: true }),
+
+    /** @param {string} [id] only if this job runs */
+    interrupt: (id) => call("POST", "interrupt", id ? { prompt_id: id } : {}),
+
+    /**
+     * A page of jobs, the newest first, without their prompts.
+     * @param {{status?: string, limit: number, offset: number}} page
+     * @returns {Promise<{jobs: JobSummary[], pagination: {total: number, has_more: boolean}}>}
+     */
+    jobs: ({ status, limit, offset }) =>
+      call("GET", `jobs?limit=${limit}&offset=${offset}${status ? `&status=${status}` : ""}`),
+
+    /**
+     * One job in any state with its prompt and outputs; null if the server does not know it.
+     * @param {string} id
+     * @returns {Promise<any>}
+     */
+    job: (id) => call("GET", `jobs/${encodeURIComponent(id)}`).catch(nullIfUnknown),
+
+    /** @param {string[]} ids */
+    forget: (ids) => call("POST", "history", { delete: ids }),
+
+    forgetAll: () => call("POST", "history", { clear: true }),
+
+    free: () => call("POST", "free", { unload_models: true, free_memory: true }),
+
+    /** @returns {Promise<Record<string, any>>} */
+    objectInfo: () => call("GET", "object_info"),
+
+    /** @returns {Promise<{models: ModelFile[]}>} */
+    models: () => call("GET", "weft/models"),
+
+    /** @returns {Promise<string[]>} */
+    embeddings: () => call("GET", "embeddings"),
+
+    /** @returns {Promise<{packs: any[]}>} */
+    packs: () => call("GET", "packs"),
+
+    /** @returns {Promise<any>} */
+    systemStats: () => call("GET", "system_stats"),
+
+    /** @returns {Promise<Record<string, any>>} */
+    settings: () => call("GET", "settings"),
+
+    /** @param {Record<string, any>} values */
+    saveSettings: (values) => call("POST", "settings", values),
+
+    /**
+     * The user's files in a folder and below it; none if there is no such folder.
+     * @param {string} folder
+     * @returns {Promise<{path: string, size: number, modified: number}[]>}
+     */
+    userFiles: (folder) =>
+      call("GET", `userdata?dir=${encodeURIComponent(folder)}&recurse=true&full_info=true`).catch(
+        (error) => nullIfUnknown(error) ?? [],
+      ),
+
+    /** @param {string} name @returns {Promise<any>} the JSON in one of the user's files */
+    userFile: (name) => call("GET", `userdata/${encodeURIComponent(name)}`),
+
+    /**
+     * Write one of the user's files; without `overwrite` an existing one is a 409.
+     * @param {string} name
+     * @param {unknown} value
+     * @param {{overwrite?: boolean}} [more]
+     * @returns {Promise<{path: string, size: number, modified: number}>}
+     */
+    saveUserFile: (name, value, { overwrite = true } = {}) =>
+      call("POST", `userdata/${encodeURIComponent(name)}?overwrite=${overwrite}&full_info=true`, value),
+
+    /** @param {string} name */
+    deleteUserFile: (name) => call("DELETE", `userdata/${encodeURIComponent(name)}`),
+
+    /** @param {string} name @param {string} to */
+    moveUserFile: (name, to) =>
+      call(
+        "POST",
+        `userdata/${encodeURIComponent(name)}/move/${encodeURIComponent(to)}?overwrite=false`,
+      ),
+
+    /**
+     * Put a picture into the input folder.
+     * @param {Blob} picture
+     * @param {string} name
+     * @returns {Promise<{name: string, subfolder: string, type: string}>}
+     */
+    upload: (picture, name) => {
+      const form = new FormData();
+      form.append("image", picture, name);
+      return call("POST", "upload/image", form);
+    },
+
+    /**
+     * A file of the page itself, as JSON.
+     * @param {string} path
+     * @returns {Promise<any>}
+     */
+    pageFile: (path) => call("GET", path),
+
     /**
      * The newest ended jobs, the oldest first.
      * @param {number} count
@@ -110,6 +218,12 @@ export function createApi(base = document.baseURI) {
     view: ({ filename, subfolder, type }, preview) =>
       address("view", { filename, subfolder, type, ...(preview ? { preview } : {}) }),
   };
+}
+
+/** @param {unknown} error */
+function nullIfUnknown(error) {
+  if (error instanceof ApiError && error.status === 404) return null;
+  throw error;
 }
 
 /** @param {string} text */
