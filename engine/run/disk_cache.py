@@ -161,11 +161,12 @@ class DiskCache:
             if keys:
                 self._commit("UPDATE entries_1 SET job = NULL WHERE job = ?", [(job_id,)])
 
-    def flush(self, timeout_s: float | None = None) -> bool:
-        """Wait until everything offered so far is stored; False after the time-out."""
+    def flush(self) -> None:
+        """Wait until everything offered so far is stored or given up."""
         done = Event()
         self._tasks.put(done)
-        return done.wait(timeout_s)
+        while self._thread.is_alive() and not done.wait(0.1):
+            pass
 
     def close(self) -> None:
         """Store what was offered, and close the index."""
@@ -260,7 +261,7 @@ class DiskCache:
         path = self._path(digest)
         if not path.exists() or path.stat().st_size != len(data):
             path.parent.mkdir(exist_ok=True)
-            beside = path.with_name(f"{digest}.{os.getpid()}.tmp")
+            beside = path.with_name(f"{digest}.{os.urandom(4).hex()}.tmp")
             try:
                 beside.write_bytes(data)
                 beside.replace(path)
