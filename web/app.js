@@ -359,17 +359,22 @@ export function createApp(root) {
   }
 
   /**
-   * A call of `work` soon; calls that come meanwhile count as one.
+   * A call of `work` soon; calls that come meanwhile count as one, and slow work is done less often.
    * @param {() => Promise<void>} work
    */
   function later(work) {
-    let timer = 0;
+    let isComing = false;
+    let waitMs = REFRESH_MS;
+    async function now() {
+      isComing = false;
+      const started = performance.now();
+      await work().catch((error) => error.status !== 0 && showError(error));
+      waitMs = Math.max(REFRESH_MS, 4 * (performance.now() - started));
+    }
     return () => {
-      if (timer) return;
-      timer = setTimeout(() => {
-        timer = 0;
-        work().catch((error) => error.status !== 0 && showError(error));
-      }, REFRESH_MS);
+      if (isComing) return;
+      isComing = true;
+      setTimeout(now, waitMs);
     };
   }
 

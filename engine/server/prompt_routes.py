@@ -31,6 +31,7 @@ from engine.server.services import Services
 from engine.server.wire import to_text
 
 MAX_CLIENT_ID = 200
+MAX_HISTORY = 10_000  # entries of one answer
 _ID = re.compile(r"[\x21-\x7e]{1,200}")
 
 
@@ -107,6 +108,7 @@ def _submission(
     request: web.Request, body: Json, validation: Validation, errors: Json
 ) -> Submission:
     extra = dict(object_field(body, "extra_data"))
+    object_field(extra, "extra_pnginfo")
     workflow = body.get("workflow")
     if isinstance(workflow, dict) and body.get("prompt") is None:
         extra.setdefault("extra_pnginfo", {"workflow": workflow})
@@ -210,12 +212,12 @@ async def free(request: web.Request) -> web.Response:
 
 
 async def get_history(request: web.Request) -> web.Response:
-    """Ended jobs, the oldest first."""
-    max_items = query_number(request, "max_items")
-    offset = query_number(request, "offset")
+    """Ended jobs, the oldest first; without `offset` the newest `max_items`."""
+    max_items = query_number(request, "max_items", -1) or 0
+    offset = query_number(request, "offset", -1) or 0
     jobs = await request.app[SERVICES].queue.history(
-        max_items=None if max_items is None or max_items < 0 else max_items,
-        offset=None if offset is None or offset < 0 else offset,
+        max_items=max_items if 0 <= max_items < MAX_HISTORY else MAX_HISTORY,
+        offset=None if offset < 0 else offset,
     )
     return answer({job.id: history_entry(job) for job in jobs})
 

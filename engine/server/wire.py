@@ -81,6 +81,7 @@ def preview_frames(event: NodePreview) -> tuple[bytes, bytes]:
         {
             "node_id": event.node_id,
             "display_node_id": event.display_id,
+            "parent_node_id": event.display_id if event.display_id != event.node_id else None,
             "real_node_id": event.node_id,
             "prompt_id": event.job_id,
             "image_type": event.mime,

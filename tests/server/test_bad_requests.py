@@ -61,6 +61,7 @@ WRONG_FIELDS = [
     {"front": "yes"},
     {"strict": 1},
     {"extra_data": []},
+    {"extra_data": {"extra_pnginfo": [1]}},
     {"partial_execution_targets": "2"},
     {"partial_execution_targets": [2]},
     {"extra_data": {"x": "\ud800"}},

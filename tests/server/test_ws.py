@@ -64,6 +64,7 @@ async def test_previews_come_in_the_form_that_a_client_knows(site: Site, support
         assert head == {
             "node_id": "2",
             "display_node_id": "2",
+            "parent_node_id": None,
             "real_node_id": "2",
             "prompt_id": job,
             "image_type": "image/jpeg",

@@ -51,7 +51,6 @@ export function readAny(value, specs) {
 export function readFile(file) {
   if (!isWorkflow(file)) throw new FormatError("This is no workflow: it has no list of nodes.");
   const { nodes: rawNodes, links: rawLinks, groups, ...rest } = file;
-  const table = readLinks(rawLinks);
   /** @type {Map<string, Node>} */
   const nodes = new Map();
   for (const raw of rawNodes) {
@@ -59,17 +58,7 @@ export function readFile(file) {
     if (nodes.has(node.id)) throw new FormatError(`Two nodes have the id ${node.id}.`);
     nodes.set(node.id, node);
   }
-  /** @type {Map<string, Link>} */
-  const links = new Map();
-  let lastLinkId = Math.max(0, ...[...table.keys()].map(Number).filter(Number.isSafeInteger));
-  for (const raw of rawNodes) {
-    for (const [toSlot, slot] of (raw.inputs ?? []).entries()) {
-      const link = slot?.link === null ? undefined : table.get(String(slot?.link));
-      if (!link || !nodes.has(link.from)) continue;
-      const id = links.has(link.id) ? String((lastLinkId += 1)) : link.id;
-      links.set(id, { ...link, id, to: String(raw.id), toSlot });
-    }
-  }
+  const { links, lastLinkId } = placeLinks(readLinks(rawLinks), rawNodes, nodes);
   const ids = [...nodes.keys()].map(Number).filter(Number.isSafeInteger);
   return {
     nodes,
@@ -80,6 +69,33 @@ export function readFile(file) {
     isSchema1: typeof file.version === "number" && file.version >= 1,
     rest,
   };
+}
+
+/**
+ * The links that an input names, in the order of the file.
+ * @param {Map<string, Link>} table
+ * @param {any[]} rawNodes
+ * @param {Map<string, Node>} nodes
+ */
+function placeLinks(table, rawNodes, nodes) {
+  /** @type {Map<string, Link>} */
+  const placed = new Map();
+  let lastLinkId = Math.max(0, ...[...table.keys()].map(Number).filter(Number.isSafeInteger));
+  for (const raw of rawNodes) {
+    for (const [toSlot, slot] of (raw.inputs ?? []).entries()) {
+      const link = slot?.link === null ? undefined : table.get(String(slot?.link));
+      if (!link || !nodes.has(link.from)) continue;
+      const id = placed.has(link.id) ? String((lastLinkId += 1)) : link.id;
+      placed.set(id, { ...link, id, to: String(raw.id), toSlot });
+    }
+  }
+  /** @type {Map<string, Link>} */
+  const links = new Map();
+  for (const id of [...table.keys(), ...placed.keys()]) {
+    const link = placed.get(id);
+    if (link) links.set(id, link);
+  }
+  return { links, lastLinkId };
 }
 
 /**
