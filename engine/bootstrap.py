@@ -23,6 +23,7 @@ from engine.run.supervisor import Supervisor
 from engine.run.worker_session import WorkerOptions
 
 FIRST_CATALOGUE_S = 300.0
+POLL_S = 0.2
 DEV_POLL_S = 1.0
 
 
@@ -81,8 +82,8 @@ class Services:
 
     async def _first_catalogue(self) -> None:
         waiting = asyncio.create_task(self.catalogue.wait())
-        for _ in range(int(FIRST_CATALOGUE_S)):
-            done, _pending = await asyncio.wait([waiting], timeout=1.0)
+        for _ in range(int(FIRST_CATALOGUE_S / POLL_S)):
+            done, _pending = await asyncio.wait([waiting], timeout=POLL_S)
             if done or self.worker.trouble:
                 break
         if not waiting.done():

@@ -10,6 +10,7 @@ from engine.api.events import (
     ErrorReport,
     JobFinished,
     JobStarted,
+    LogLine,
     NodeFailed,
     NodeFinished,
     NodeRecord,
@@ -17,8 +18,10 @@ from engine.api.events import (
     NodeStarted,
     RunEvent,
 )
-from engine.run.bus import Bus, Event
+from engine.run.bus import Bus, Event, slot_of
 from engine.run.job import Json, Lease, Outcome
+
+MAX_WAITING = 1000  # events behind an outcome that is not on the disk; then only lasting ones
 
 
 @dataclass(slots=True, kw_only=True)
@@ -118,11 +121,11 @@ class Outbox:
         self._waiting: deque[tuple[Event | Hold, str | None]] = deque()
 
     def post(self, event: Event, client_id: str | None) -> None:
-        """Publish an event after what was posted before it."""
-        if self._waiting:
-            self._waiting.append((event, client_id))
-        else:
+        """Publish an event after what was posted before it; lines of the log wait for nothing."""
+        if not self._waiting or isinstance(event, LogLine):
             self._bus.publish(event, client_id)
+        elif len(self._waiting) < MAX_WAITING or slot_of(event) is None:
+            self._waiting.append((event, client_id))
 
     def hold(self, client_id: str | None) -> Callable[[Sequence[Event]], None]:
         """Keep what follows back until the function that is returned is called with events."""

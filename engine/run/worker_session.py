@@ -98,6 +98,7 @@ class WorkerSession:
         self._reason: EndReason = "died"
         self._pack: tuple[str, float] | None = None  # being imported, since
         self._peak_bytes = 0
+        self._is_stuck = False
         self._is_stopping = False
 
     async def live(self) -> Ending:
@@ -234,8 +235,11 @@ class WorkerSession:
         outcome = run.outcome(finished)
         while True:
             try:
-                return await self._queue.finish(run.lease, outcome)
+                is_ours = await self._queue.finish(run.lease, outcome)
+                self._is_stuck = False
+                return is_ours
             except StorageError as error:
+                self._is_stuck = True  # no further jobs until this one is safe
                 self._log(f"The end of job {run.lease.job_id} is not stored yet. {error}")
                 if self._is_stopping:
                     return False  # it will run again
@@ -246,7 +250,7 @@ class WorkerSession:
     async def _feed(self) -> None:
         await self._ready.wait()
         while True:
-            while len(self._runs) < STAGED and len(self._finishing) < 100:
+            while len(self._runs) < STAGED and not self._is_stuck:
                 lease = await self._lease()
                 if lease is None:
                     break

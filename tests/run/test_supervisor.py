@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from engine.api.errors import EngineError
+from engine.api.errors import EngineError, StorageError
 from engine.api.events import JobFinished, JobStarted, LogLine, NodeFailed, NodeProgress
 from engine.config import ROOT
 from engine.graph.prompt import parse_prompt
@@ -338,6 +338,27 @@ async def test_a_bug_in_the_core_fails_the_job_not_the_worker(rig: Rig):
     job = await rig.ended(await rig.submit("raise"))
     assert job.state == "error"
     assert (await rig.ended(await rig.submit())).state == "success"
+
+
+async def test_a_job_whose_end_cannot_be_stored_waits_for_the_disk_and_is_not_lost(rig: Rig):
+    jobs = [await rig.submit("wait"), *[await rig.submit() for _ in range(3)]]
+    await rig.started(jobs[0])
+    database = rig.queue._database  # pyright: ignore[reportPrivateUsage]
+    write = database.write
+
+    def fail(*_: Any, **__: Any) -> "asyncio.Future[Any]":
+        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        future.set_exception(StorageError("disk full"))
+        return future
+
+    database.write = fail
+    await rig.worker.interrupt()
+    await rig.until(lambda e: isinstance(e, LogLine) and "is not stored yet" in e.text)
+    assert not any(isinstance(e, JobFinished) for e in rig.told)
+    database.write = write
+    await rig.ended(jobs[-1])
+    ends = [(e.job_id, e.status) for e in rig.told if isinstance(e, JobFinished)]
+    assert ends == [(jobs[0], "interrupted"), *((job, "success") for job in jobs[1:])]
 
 
 @pytest.mark.parametrize("fault", ["die", "hang"])
