@@ -71,7 +71,7 @@ class JobScope:
     """What all node calls of one job share."""
 
     job_id: str
-    prompt: Callable[[], Mapping[str, Any]]
+    prompt: Callable[[str], Mapping[str, Any]]  # as the node of that id sees it
     extra_pnginfo: Mapping[str, Any]
     models: "ModelPool"
     wants_previews: bool
@@ -96,7 +96,8 @@ class NodeContext:
 
     @property
     def prompt(self) -> Mapping[str, Any]:
-        return self.scope.prompt()
+        """The prompt as it came; for a node of an expansion with all expanded nodes."""
+        return self.scope.prompt(self.node_id)
 
     @property
     def extra_pnginfo(self) -> Mapping[str, Any]:

@@ -195,11 +195,11 @@ class WorkerCore:
         )
         keys = RunKeys(graph, outputs, maker, self._past)
 
-        def prompt() -> Mapping[str, Any]:
-            return run.prompt()
+        def prompt(node_id: str) -> Mapping[str, Any]:
+            return job.prompt if node_id in graph.nodes else run.prompt()
 
         def make_context(node_id: str, display_id: str, call_index: int) -> RunContext:
-            files = self._files.view(job.job_id, node_id, call_index, prompt)
+            files = self._files.view(job.job_id, node_id, call_index, lambda: prompt(node_id))
             return NodeContext(scope=scope, node_id=node_id, display_id=display_id, files=files)
 
         scope = JobScope(

@@ -662,6 +662,30 @@ def test_expansion_runs_in_place_and_is_shown_on_its_node(tmp_path: Path):
     engine.close()
 
 
+def test_only_inner_nodes_see_expanded_ones_in_the_prompt(tmp_path: Path):
+    seen: dict[str, int] = {}
+
+    @node("Look", category="test")
+    def look(a: int, ctx: RunContext) -> int:
+        seen[ctx.node_id] = len(ctx.prompt)
+        return a
+
+    engine = expanding(
+        tmp_path,
+        NodeOutput(result=(["x", 0],), expand={"x": described("Look", a=1)}),
+        look=look,
+    )
+    prompt = {
+        "g": described("Grow", n=1),
+        "after": described("Look", a=("g", 0)),
+        "o": described("Show", value=("after", 0)),
+    }
+    engine.run(prompt)
+    assert seen.pop("after") == 3
+    assert list(seen.values()) == [4]
+    engine.close()
+
+
 def test_inner_nodes_are_cached_on_their_own(tmp_path: Path):
     engine = expanding(
         tmp_path,
