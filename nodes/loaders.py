@@ -3,8 +3,9 @@
 from typing import Annotated
 
 from engine.api import Choice, Clip, Float, Model, RunContext, Vae, node
-from engine.api.recipe import FileRef, Recipe, WeightPatch
+from engine.api.recipe import FileRef
 from engine.diffusion.checkpoint import open_checkpoint, open_vae
+from engine.diffusion.lora import add_lora, open_lora
 
 
 @node(
@@ -35,13 +36,7 @@ def load_vae(vae_name: Annotated[str, Choice(folder="vae")], ctx: RunContext) ->
 
 def _lora(ctx: RunContext, name: str) -> FileRef:
     path = ctx.files.resolve("loras", name)
-    return FileRef(path=str(path), digest=ctx.files.digest(path), name=name)
-
-
-def _with_lora(recipe: Recipe, file: FileRef, strength: float) -> Recipe:
-    if strength == 0.0:
-        return recipe
-    return recipe.with_patch(WeightPatch(kind="lora", file=file, strength=strength))
+    return open_lora(path, ctx.files.digest(path), name)
 
 
 _Strength = Annotated[float, Float(1.0, min=-100.0, max=100.0, step=0.01)]
@@ -64,7 +59,8 @@ def load_lora(
 ) -> tuple[Model, Clip]:
     """Adds a LoRA to a model and its text encoder, each at a strength of its own."""
     file = _lora(ctx, lora_name)
-    return _with_lora(model, file, strength_model), _with_lora(clip, file, strength_clip)
+    patched_model = add_lora(model, file, strength_model, log=ctx.log)
+    return patched_model, add_lora(clip, file, strength_clip, log=ctx.log)
 
 
 @node("LoraLoaderModelOnly", category="loaders")
@@ -75,7 +71,7 @@ def load_lora_model_only(
     ctx: RunContext,
 ) -> Model:
     """Adds a LoRA to a model, not to its text encoder."""
-    return _with_lora(model, _lora(ctx, lora_name), strength_model)
+    return add_lora(model, _lora(ctx, lora_name), strength_model, log=ctx.log)
 
 
 NODES = [load_checkpoint, load_vae, load_lora, load_lora_model_only]

@@ -3,7 +3,7 @@
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -31,7 +31,9 @@ Loaded = Any  # LoadedDenoiser | LoadedText | LoadedVae | LoadedControl, as the 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PartStatus:
-    """One loaded part: `size_bytes` in memory, `mapped_bytes` in pages of the file."""
+    """One loaded part: `size_bytes` in memory (what it shares with others too), `mapped_bytes` in
+    pages of the file.
+    """
 
     name: str
     part: str
@@ -76,7 +78,8 @@ class _Entry:
     module: nn.Module
     device: torch.device
     dtype: torch.dtype
-    size_bytes: int
+    own_bytes: int
+    shared_bytes: int
     mapped_bytes: int
     users: int = 0
 
@@ -118,7 +121,7 @@ class ModelPool:
             self.free()
             raise OutOfMemory(
                 f"The memory of {self.device} was not enough to run {_name(recipe)} "
-                f"({recipe.part}, {_gigabytes(entry.size_bytes)}).",
+                f"({recipe.part}, {_gigabytes(entry.own_bytes + entry.shared_bytes)}).",
                 hint="Use a smaller picture or batch, or a tiled VAE node; close other programs.",
             ) from error
         finally:
@@ -144,19 +147,18 @@ class ModelPool:
         entry = self._entries.get(key)
         if entry is None:
             entry = self._load(recipe)
-            self._make_room(entry.size_bytes)
             self._entries[key] = entry
         self._entries.move_to_end(key)
+        self._make_room(entry)
         return entry
 
-    def _make_room(self, size_bytes: int) -> None:
+    def _make_room(self, wanted: _Entry) -> None:
+        """Drops other parts, least recently used first, until the budget is kept."""
         budget = self.budget_bytes or default_budget(self.device)
-        used = sum(e.size_bytes for e in self._entries.values())
         for key, entry in list(self._entries.items()):
-            if used + size_bytes <= budget:
+            if _used_bytes(self._entries.values()) <= budget:
                 return
-            if not entry.users:
-                used -= entry.size_bytes
+            if not entry.users and entry is not wanted:
                 del self._entries[key]
 
     def _load(self, recipe: Recipe) -> _Entry:
@@ -171,10 +173,10 @@ class ModelPool:
             device=self.device,
             dtype=None if recipe.part == "text" else dtype,
         )
-        size, mapped = weights.sizes(module)
-        if self.announce and size + mapped > LARGE_BYTES:
-            size_text = _gigabytes(size + mapped)
-            self.announce(f"Loading {_name(recipe)} ({recipe.part}, {size_text})")
+        own, shared, mapped = weights.sizes(module)
+        if self.announce and own + shared + mapped > LARGE_BYTES:
+            size = _gigabytes(own + shared + mapped)
+            self.announce(f"Loading {_name(recipe)} ({recipe.part}, {size})")
         weights.attach(module)
         return _Entry(
             recipe=recipe,
@@ -182,7 +184,8 @@ class ModelPool:
             module=module,
             device=self.device,
             dtype=dtype,
-            size_bytes=size,
+            own_bytes=own,
+            shared_bytes=shared,
             mapped_bytes=mapped,
         )
 
@@ -236,16 +239,18 @@ class _Weights:
             weight = change(weight)
         return weight
 
-    def sizes(self, module: nn.Module) -> tuple[int, int]:
-        """Bytes of memory and bytes of mapped file that the weights will take."""
-        size = mapped = 0
+    def sizes(self, module: nn.Module) -> tuple[int, int, int]:
+        """Bytes of memory of its own, of memory shared with the base, and of mapped file."""
+        own = shared = mapped = 0
         for name, parameter in module.state_dict().items():
             count = parameter.numel() * (self.dtype or self.base.stored_dtype(name)).itemsize
-            if name not in self.changes and self._is_mapped(name):
+            if name in self.changes:
+                own += count
+            elif self._is_mapped(name):
                 mapped += count
             else:
-                size += count
-        return size, mapped
+                shared += count
+        return own, shared, mapped
 
     def _is_mapped(self, name: str) -> bool:
         return self.device.type == "cpu" and self.dtype in (None, self.base.stored_dtype(name))
@@ -275,6 +280,16 @@ def default_budget(device: torch.device) -> int:
     return int(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") * 0.6)
 
 
+def _used_bytes(entries: Iterable[_Entry]) -> int:
+    """Memory of loaded parts; what parts of one base share counts once."""
+    entries = list(entries)
+    shared: dict[int, int] = {}
+    for entry in entries:
+        key = id(entry.base)
+        shared[key] = max(shared.get(key, 0), entry.shared_bytes)
+    return sum(shared.values()) + sum(entry.own_bytes for entry in entries)
+
+
 def _is_out_of_memory(error: Exception) -> bool:
     kinds = (torch.OutOfMemoryError, MemoryError)
     return isinstance(error, kinds) or "can't allocate memory" in str(error)
@@ -295,7 +310,7 @@ def _status(entry: _Entry) -> PartStatus:
         part=entry.recipe.part,
         family=entry.recipe.family,
         patches=len(entry.recipe.patches),
-        size_bytes=entry.size_bytes,
+        size_bytes=entry.own_bytes + entry.shared_bytes,
         mapped_bytes=entry.mapped_bytes,
         is_in_use=entry.users > 0,
     )

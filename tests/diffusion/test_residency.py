@@ -121,6 +121,15 @@ def test_least_recently_used_part_goes_first(one: CheckpointParts, two: Checkpoi
     assert [(s.name, s.part) for s in pool.loaded()] == [("one", "denoiser"), ("one", "vae")]
 
 
+def test_what_patched_parts_share_counts_once(one: CheckpointParts, folder: Path):
+    pool = ModelPool()
+    predict(pool, one.model)
+    pool.budget_bytes = int(pool.loaded()[0].size_bytes * 1.1)
+    for strength in (0.2, 0.4, 0.6):
+        predict(pool, patched(one.model, folder, strength))
+    assert len(pool.loaded()) == 4
+
+
 def test_a_part_in_use_is_never_dropped(one: CheckpointParts, two: CheckpointParts):
     pool = ModelPool(budget_bytes=1)
     with pool.use(one.model) as denoiser:
