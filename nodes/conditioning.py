@@ -1,5 +1,6 @@
 """Nodes that make and change conditioning."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -18,6 +19,7 @@ from engine.api import (
 from engine.api.errors import MissingModel
 from engine.api.recipe import Recipe
 from engine.diffusion import conditioning_ops, latent_ops
+from engine.diffusion.sdxl_text import encode_apart
 from engine.diffusion.text import encode
 
 _CATEGORY = "conditioning"
@@ -29,14 +31,17 @@ _Offset = Annotated[float, Float(0, min=0, max=1.0, step=0.01)]
 _EMBEDDING_TYPES = ("", ".safetensors", ".pt", ".bin")
 
 
-def _encoded(ctx: RunContext, clip: Recipe | None, text: str) -> Conditioning:
+def _present(clip: Recipe | None) -> Recipe:
     if clip is None:
         raise NodeError(
             "The clip input is empty: the checkpoint has no text encoder.",
             hint="Load a checkpoint with a text encoder.",
         )
+    return clip
 
-    def find_embedding(name: str) -> Path | None:
+
+def _embedding_finder(ctx: RunContext) -> Callable[[str], Path | None]:
+    def find(name: str) -> Path | None:
         for ending in _EMBEDDING_TYPES:
             try:
                 return ctx.files.resolve("embeddings", name + ending)
@@ -44,9 +49,7 @@ def _encoded(ctx: RunContext, clip: Recipe | None, text: str) -> Conditioning:
                 continue
         return None
 
-    with ctx.models.use(clip) as loaded:
-        found = encode(loaded, text, find_embedding=find_embedding, log=ctx.log)
-    return [(found.embeds, {"pooled_output": found.pooled})]
+    return find
 
 
 @node(
@@ -60,7 +63,43 @@ def clip_text_encode(
     text: Annotated[str, Text(multiline=True, dynamicPrompts=True)], clip: Clip, ctx: RunContext
 ) -> Conditioning:
     """Encodes a prompt, with weights such as `(word:1.2)`, for a model to follow."""
-    return _encoded(ctx, clip, text)
+    with ctx.models.use(_present(clip)) as loaded:
+        found = encode(loaded, text, find_embedding=_embedding_finder(ctx), log=ctx.log)
+    return [(found.embeds, {"pooled_output": found.pooled})]
+
+
+_Side = Annotated[int, Int(1024, min=0, max=16384)]
+_CropPlace = Annotated[int, Int(0, min=0, max=16384)]
+_Prompt = Annotated[str, Text(multiline=True, dynamicPrompts=True)]
+
+
+@node("CLIPTextEncodeSDXL", category="advanced/conditioning")
+def clip_text_encode_sdxl(
+    clip: Clip,
+    width: _Side,
+    height: _Side,
+    crop_w: _CropPlace,
+    crop_h: _CropPlace,
+    target_width: _Side,
+    target_height: _Side,
+    text_g: _Prompt,
+    text_l: _Prompt,
+    ctx: RunContext,
+) -> Conditioning:
+    """Encodes a prompt for each of SDXL's two text towers, with the sizes it was trained on."""
+    with ctx.models.use(_present(clip)) as loaded:
+        find = _embedding_finder(ctx)
+        found = encode_apart(loaded, {"g": text_g, "l": text_l}, find_embedding=find, log=ctx.log)
+    options = {
+        "pooled_output": found.pooled,
+        "width": width,
+        "height": height,
+        "crop_w": crop_w,
+        "crop_h": crop_h,
+        "target_width": target_width,
+        "target_height": target_height,
+    }
+    return [(found.embeds, options)]
 
 
 @node("CLIPSetLastLayer", title="CLIP Set Last Layer", category=_CATEGORY, search=("clip skip",))
@@ -169,6 +208,7 @@ def conditioning_zero_out(conditioning: Conditioning) -> Conditioning:
 
 NODES = [
     clip_text_encode,
+    clip_text_encode_sdxl,
     clip_set_last_layer,
     conditioning_combine,
     conditioning_concat,

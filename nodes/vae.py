@@ -2,10 +2,24 @@
 
 from typing import Annotated
 
-from engine.api import Image, Int, Latent, Mask, NodeError, RunContext, Vae, node
+import torch
+
+from engine.api import (
+    Conditioning,
+    Image,
+    Int,
+    Latent,
+    Mask,
+    NodeError,
+    RunContext,
+    Toggle,
+    Vae,
+    node,
+)
 from engine.api.recipe import Recipe
 from engine.diffusion import latent_ops
 from engine.diffusion import vae as autoencoder
+from engine.diffusion.conditioning_ops import with_options
 
 _TESTING = "_for_testing"
 _Overlap = Annotated[int, Int(64, min=0, max=4096, step=32)]
@@ -89,9 +103,60 @@ def vae_encode_for_inpaint(
     ctx: RunContext,
 ) -> Latent:
     """Turns pictures into a latent with what a mask covers left grey, to be painted."""
-    hidden, grown = latent_ops.inpaint_pixels(pixels, mask, grow_mask_by)
+    pixels, cut = latent_ops.cut_for_inpaint(pixels, mask)
     with ctx.models.use(_present(vae)) as loaded:
-        return {"samples": autoencoder.encode(loaded, hidden), "noise_mask": grown}
+        samples = autoencoder.encode(loaded, latent_ops.hidden(pixels, cut))
+    return {"samples": samples, "noise_mask": latent_ops.grown(cut, grow_mask_by)}
 
 
-NODES = [vae_decode, vae_encode, vae_decode_tiled, vae_encode_tiled, vae_encode_for_inpaint]
+@node(
+    "InpaintModelConditioning",
+    category="conditioning/inpaint",
+    output_names=("positive", "negative", "latent"),
+)
+def inpaint_model_conditioning(
+    positive: Conditioning,
+    negative: Conditioning,
+    vae: Vae,
+    pixels: Image,
+    mask: Mask,
+    noise_mask: Annotated[bool, Toggle(True, tooltip="Keep what the mask leaves out exactly.")],
+    ctx: RunContext,
+) -> tuple[Conditioning, Conditioning, Latent]:
+    """Shows an inpainting model the picture and where to paint."""
+    pixels, cut = latent_ops.cut_for_inpaint(pixels, mask)
+    with ctx.models.use(_present(vae)) as loaded:
+        shown = autoencoder.encode(loaded, latent_ops.hidden(pixels, cut))
+        latent: Latent = {"samples": autoencoder.encode(loaded, pixels)}
+    if noise_mask:
+        latent["noise_mask"] = cut
+    options = {"concat_latent_image": shown, "concat_mask": cut}
+    first, second = (with_options(c, options) for c in (positive, negative))
+    return first, second, latent
+
+
+@node(
+    "InstructPixToPixConditioning",
+    category="conditioning/instructpix2pix",
+    output_names=("positive", "negative", "latent"),
+)
+def instruct_pix_to_pix_conditioning(
+    positive: Conditioning, negative: Conditioning, vae: Vae, pixels: Image, ctx: RunContext
+) -> tuple[Conditioning, Conditioning, Latent]:
+    """Shows an InstructPix2Pix model the picture that it is to change."""
+    with ctx.models.use(_present(vae)) as loaded:
+        shown = autoencoder.encode(loaded, pixels)
+    options = {"concat_latent_image": shown}
+    first, second = (with_options(c, options) for c in (positive, negative))
+    return first, second, {"samples": torch.zeros_like(shown)}
+
+
+NODES = [
+    vae_decode,
+    vae_encode,
+    vae_decode_tiled,
+    vae_encode_tiled,
+    vae_encode_for_inpaint,
+    inpaint_model_conditioning,
+    instruct_pix_to_pix_conditioning,
+]

@@ -14,6 +14,7 @@ import torch.nn.functional as F  # noqa: N812 - the customary name
 from torch import Tensor
 
 from engine.api.errors import NodeError
+from engine.diffusion.extra_input import extra_input
 from engine.diffusion.parameterization import Parameterization
 
 if TYPE_CHECKING:
@@ -106,11 +107,21 @@ class Target:
     """What entries are resolved for: a model and a latent's shape."""
 
     model: Parameterization
-    shape: torch.Size
-    device: torch.device
+    latent: Tensor  # clean and scaled
+    noise_mask: Tensor | None
+    extra_channels: int
+    latent_scale: float
     context_dim: int
     adm_channels: int | None
     latent_factor: int
+
+    @property
+    def shape(self) -> torch.Size:
+        return self.latent.shape
+
+    @property
+    def device(self) -> torch.device:
+        return self.latent.device
 
 
 def resolve(groups: Sequence["Conditioning"], target: Target) -> list[list[Entry]]:
@@ -146,6 +157,13 @@ def _entry(embeds: Tensor, options: Mapping[str, Any], target: Target) -> Entry:
     return Entry(
         embeds=embeds.to(target.device),
         y=_vector(options, target),
+        concat=extra_input(
+            options,
+            target.latent,
+            target.noise_mask,
+            target.extra_channels,
+            target.latent_scale,
+        ),
         area=area,
         mask=mask,
         mask_strength=float(options.get("mask_strength", 1.0)),

@@ -1,6 +1,6 @@
 """`(x, sigma) -> denoised` for samplers: the network with its conditioning, guidance and hooks."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -24,6 +24,7 @@ class Network(Protocol):
         *,
         y: Tensor | None = None,
         control: Any = None,
+        options: Mapping[str, Any] | None = None,
     ) -> Tensor: ...
 
 
@@ -41,9 +42,16 @@ class NetworkApply:
         if batch.control is not None and self.controls is not None:
             scaled = self.model.scale_input(x, sigma)
             control = self.controls.residuals(batch.control, x, scaled, sigma, batch)
+        options = {"cond_or_uncond": list(batch.groups), "sigmas": sigma}
         if self.wrapper is None:
             return self._denoised(
-                x, sigma, batch.context, y=batch.y, c_concat=batch.concat, control=control
+                x,
+                sigma,
+                batch.context,
+                y=batch.y,
+                c_concat=batch.concat,
+                control=control,
+                options=options,
             )
         extras = {
             "c_crossattn": batch.context,
@@ -56,7 +64,7 @@ class NetworkApply:
             "timestep": sigma,
             "c": {
                 **{k: v for k, v in extras.items() if v is not None},
-                "transformer_options": {"cond_or_uncond": list(batch.groups), "sigmas": sigma},
+                "transformer_options": options,
             },
             "cond_or_uncond": list(batch.groups),
         }
@@ -71,6 +79,7 @@ class NetworkApply:
             y=c.get("y"),
             c_concat=c.get("c_concat"),
             control=c.get("control"),
+            options=c.get("transformer_options"),
         )
 
     def _denoised(
@@ -82,12 +91,15 @@ class NetworkApply:
         y: Tensor | None,
         c_concat: Tensor | None,
         control: Any,
+        options: Mapping[str, Any] | None,
     ) -> Tensor:
         scaled = self.model.scale_input(x, sigma)
         if c_concat is not None:
             scaled = torch.cat([scaled, c_concat], dim=1)
         timestep = self.model.timestep(sigma).float()
-        output = self.network.predict(scaled, timestep, context, y=y, control=control)
+        output = self.network.predict(
+            scaled, timestep, context, y=y, control=control, options=options
+        )
         return self.model.denoised(x, output.to(x.device), sigma)
 
 

@@ -36,8 +36,8 @@ def noise_mask(mask: Tensor) -> Tensor:
     return mask.reshape(-1, 1, *mask.shape[-2:])
 
 
-def inpaint_pixels(image: Tensor, mask: Tensor, grow: int) -> tuple[Tensor, Tensor]:
-    """Pictures with grey where a mask is, cut to whole cells, and the mask grown by `grow` pixels.
+def cut_for_inpaint(image: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    """Pictures cut to whole latent cells, and their mask in the same size.
 
     Shapes: image (B, H, W, C), mask (B, H, W) -> (B, H, W, C), (B, 1, H, W).
     """
@@ -45,14 +45,22 @@ def inpaint_pixels(image: Tensor, mask: Tensor, grow: int) -> tuple[Tensor, Tens
     height, width = (side // FACTOR * FACTOR for side in image.shape[1:3])
     top, left = (image.shape[1] - height) // 2, (image.shape[2] - width) // 2
     image = image[:, top : top + height, left : left + width]
-    mask = mask[:, :, top : top + height, left : left + width]
-    grown = mask
-    if grow > 0:
-        kernel = torch.ones(1, 1, grow, grow)
-        covered = F.conv2d(mask.round(), kernel, padding=math.ceil((grow - 1) / 2))
-        grown = covered.clamp(0, 1)
+    return image, mask[:, :, top : top + height, left : left + width]
+
+
+def hidden(image: Tensor, mask: Tensor) -> Tensor:
+    """Pictures with grey where a mask (B, 1, H, W) is."""
     keep = (1.0 - mask.round()).movedim(1, -1)
-    return (image - 0.5) * keep + 0.5, grown[:, :, :height, :width].round()
+    return (image - 0.5) * keep + 0.5
+
+
+def grown(mask: Tensor, pixels: int) -> Tensor:
+    """A mask (B, 1, H, W) grown to all sides together by `pixels`, as 0 and 1."""
+    if pixels == 0:
+        return mask.round()
+    kernel = torch.ones(1, 1, pixels, pixels)
+    covered = F.conv2d(mask.round(), kernel, padding=math.ceil((pixels - 1) / 2)).clamp(0, 1)
+    return covered[:, :, : mask.shape[2], : mask.shape[3]].round()
 
 
 def from_batch(latent: "LatentDict", start: int, length: int) -> "LatentDict":

@@ -149,10 +149,14 @@ class _Run:
         self, model: Parameterization, clean: Tensor, mask: Tensor | None, noise: Tensor, seed: int
     ) -> GuidedDenoiser | MaskedDenoiser:
         loaded, recipe = self.loaded, self.guidance.model
+        if mask is not None:
+            mask = fitted_noise_mask(mask, clean.shape).to(clean.device)
         target = Target(
             model=model,
-            shape=clean.shape,
-            device=clean.device,
+            latent=clean,
+            noise_mask=mask,
+            extra_channels=loaded.in_channels - loaded.latent_channels,
+            latent_scale=loaded.latent_scale,
             context_dim=loaded.context_dim,
             adm_channels=loaded.adm_channels,
             latent_factor=loaded.latent_factor,
@@ -176,7 +180,7 @@ class _Run:
         hooks = recipe.hooks_of("denoise_mask_function")
         return MaskedDenoiser(
             inner=denoise,
-            mask=fitted_noise_mask(mask, clean.shape).to(clean.device),
+            mask=mask,
             latent=clean,
             noise=noise,
             hook=hooks[-1] if hooks else None,

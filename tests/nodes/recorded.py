@@ -49,6 +49,7 @@ class ToyNetwork:
         *,
         y: Tensor | None = None,
         control: Any = None,
+        options: Any = None,
     ) -> Tensor:
         return torch.zeros_like(x)
 
