@@ -15,7 +15,7 @@ from engine.cli import say
 from engine.setup import ROOT, VENV
 
 BIN = VENV / ("Scripts" if os.name == "nt" else "bin")
-NOT_FAST = "not slow and not e2e and not gpu and not browser"
+IS_FAST = "not slow and not e2e and not gpu and not browser"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,7 +42,7 @@ def check() -> int:
         "format": [str(BIN / "ruff"), "format", "--check", "."],
         "types": [str(BIN / "basedpyright"), "--level", "error"],
         "layers": [str(BIN / "lint-imports"), "--no-cache"],
-        "tests": [sys.executable, "-m", "pytest", "-x", "-m", NOT_FAST],
+        "tests": [sys.executable, "-m", "pytest", "-x", "-n", "2", "-m", IS_FAST],
     }
     if shutil.which("node") and any((ROOT / "tests" / "web").glob("**/*.test.js")):
         steps["web tests"] = ["node", "--test", "tests/web/"]
