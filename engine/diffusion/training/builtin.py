@@ -23,7 +23,7 @@ from engine.diffusion.training.autoencoder import (
     fold_latent_scale,
     freeze_encoder,
 )
-from engine.diffusion.training.dataset import denoiser_scenes, rendered, to_pictures
+from engine.diffusion.training.dataset import denoiser_scenes, kind_weights, rendered, to_pictures
 from engine.diffusion.training.denoiser import LatentSet, denoiser_loss, sample_euler
 from engine.diffusion.training.export import (
     Networks,
@@ -196,7 +196,8 @@ def train_unet(
     """The denoiser on latents of unit variance."""
     torch.manual_seed(plan.seed + 2)
     unet = make_unet()
-    data = LatentSet(latents=scaled, contexts=text.contexts, empty=text.empty)
+    weights = kind_weights(denoiser_scenes(plan.scenes, plan.seed))
+    data = LatentSet(latents=scaled, contexts=text.contexts, empty=text.empty, weights=weights)
     config = LoopConfig(
         lr=1.5e-3, minutes=plan.minutes * UNET_SHARE, warmup_steps=100, hold=0.45, final_lr=0.02
     )

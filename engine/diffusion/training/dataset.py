@@ -1,5 +1,6 @@
 """Rendered pictures as memory-mapped arrays, made once and reused by every stage."""
 
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -91,3 +92,13 @@ def object_crops(
         top = int(np.clip(y, 0, height - side))
         crops[row] = pictures[index, top : top + side, left : left + side]
     return crops
+
+
+KIND_SHARES = {"single": 0.40, "count": 0.26, "pair": 0.28, "icon": 0.03, "backdrop": 0.03}
+"""How often the denoiser sees each kind: pairs and counts are learned more slowly."""
+
+
+def kind_weights(scenes: list[Scene]) -> Tensor:
+    """Weights that draw the kinds in their shares. Shapes: (N,)."""
+    kinds = Counter(scene.kind for scene in scenes)
+    return torch.tensor([KIND_SHARES[scene.kind] / kinds[scene.kind] for scene in scenes])

@@ -18,14 +18,16 @@ from engine.diffusion.training.objectives import (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LatentSet:
-    """Scaled latents, one context each, and the context of the empty prompt.
+    """Scaled latents, one context each, the context of the empty prompt, and how often to draw.
 
-    Shapes: latents (N, 4, h, w) with unit variance; contexts (N, 77, D) float16; empty (77, D).
+    Shapes: latents (N, 4, h, w) with unit variance; contexts (N, 77, D) float16; empty (77, D);
+    weights (N,), of any sum.
     """
 
     latents: Tensor
     contexts: np.ndarray
     empty: Tensor
+    weights: Tensor
 
 
 def denoiser_loss(
@@ -43,7 +45,7 @@ def denoiser_loss(
     alphas = scaled_linear_alphas()
 
     def loss(progress: float, generator: torch.Generator) -> Tensor:
-        picks = torch.randint(len(data.latents), (batch,), generator=generator)
+        picks = torch.multinomial(data.weights, batch, replacement=True, generator=generator)
         x0 = data.latents[picks]
         context = torch.from_numpy(data.contexts[picks.numpy()].astype(np.float32))
         dropped = torch.rand(batch, generator=generator) < drop

@@ -112,6 +112,7 @@ def test_denoiser_loss_of_an_untrained_net_is_finite_and_drops_prompts() -> None
         latents=torch.randn(6, 4, 8, 8),
         contexts=np.zeros((6, 77, 128), np.float16),
         empty=torch.ones(77, 128),
+        weights=torch.ones(6),
     )
     loss = denoiser_loss(unet, data, batch=4)
     first = loss(0.0, torch.Generator().manual_seed(1))
