@@ -18,7 +18,7 @@ from engine.api.events import JobFinished, NodePreview, NodeStarted, RunEvent
 from engine.run.event_codec import decode_event, encode_event, plain_json
 
 MAX_HEAD_BYTES = 256 << 20
-MAX_TAIL_BYTES = 64 << 20
+MAX_TAIL_BYTES = 256 << 20
 FLUSH_S = 0.003
 FLUSH_EVENTS = 500
 QUIET_S = 0.001  # a node that starts this long after the last message is told at once

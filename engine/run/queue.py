@@ -8,6 +8,7 @@ event loop's thread.
 import asyncio
 import hashlib
 import json
+import math
 import time
 import uuid
 from bisect import bisect_left, insort
@@ -15,7 +16,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from engine.api.errors import EngineError, StorageError
+from engine.api.errors import EngineError
 from engine.run import job_rows, jobs_schema
 from engine.run.bus import Event, JobQueued, JobRemoved, QueueStatus
 from engine.run.database import Database
@@ -110,8 +111,10 @@ class JobQueue:
     async def submit(self, submission: Submission) -> Ticket:
         """Accept a job; when this returns it is on the disk.
 
-        Raises: Conflict (the id or key is taken by another body), StorageError.
+        Raises: Conflict (the id or key is taken by another body), StorageError, EngineError for an
+        id, key or number that cannot be kept.
         """
+        _check(submission)
         number = submission.number
         if number is None:
             number = float(-self._next_number if submission.front else self._next_number)
@@ -169,8 +172,9 @@ class JobQueue:
         live.expires_s = self._clock() + self._lease_s
         try:
             texts = live.texts or await self._read_texts(place[2])
-        except StorageError:
-            self._release(live)
+        except BaseException:  # also when the one who asks is cancelled: nobody else would know
+            if self._held.get(place[2]) is live:
+                self._release(live)
             raise
         self._forget_texts(live)
         return Lease(
@@ -424,6 +428,22 @@ class JobQueue:
 
 def now_ms() -> int:
     return int(time.time() * 1000)
+
+
+def _check(submission: Submission) -> None:
+    names = (submission.job_id, submission.client_id, submission.idempotency_key)
+    for name in names:
+        if name is not None and (not name.isascii() and _has_surrogates(name)):
+            raise EngineError(f"The id {name!r} is no valid text.", code="invalid_id")
+    if submission.number is not None and not math.isfinite(submission.number):
+        raise EngineError(
+            f"The number {submission.number} is none by which jobs could be ordered.",
+            code="invalid_number",
+        )
+
+
+def _has_surrogates(text: str) -> bool:
+    return any(0xD800 <= ord(c) <= 0xDFFF for c in text)
 
 
 def _digest(submission: Submission) -> str:

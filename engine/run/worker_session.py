@@ -112,13 +112,15 @@ class WorkerSession:
             message = f"The worker cannot be started: {error}."
             return Ending(reason="died", was_ready=False, message=message)
         tasks = [asyncio.create_task(self._feed()), asyncio.create_task(self._watch())]
+        for task in tasks:
+            task.add_done_callback(self._check_task)
         if self._is_stopping:
             self.stop()
         try:
             async for frame in worker.frames():
                 self._take(frame)
-        except EngineError as error:
-            self._kill("link", str(error))
+        except Exception as error:  # noqa: BLE001 - whatever a worker sends, the server lives on
+            self._kill("link", f"{type(error).__name__}: {error}")
         code = await self._ended(worker)
         for task in tasks:
             task.cancel()
@@ -160,6 +162,12 @@ class WorkerSession:
             if message:
                 self._log(message)
             self._worker.kill()
+
+    def _check_task(self, task: "asyncio.Task[None]") -> None:
+        """Begin anew with another worker rather than go on without one of the tasks."""
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("The supervision of the worker failed.", exc_info=error)
+            self._kill("link", f"The supervision of the worker failed: {error}")
 
     def _log(self, text: str) -> None:
         self._outbox.post(LogLine(text=text), None)
@@ -267,14 +275,18 @@ class WorkerSession:
 
     def _send_job(self, lease: Lease) -> None:
         assert self._worker is not None
-        self._runs[lease.job_id] = JobRun(lease=lease)
+        run = self._runs[lease.job_id] = JobRun(lease=lease)
         data: Json = {
             "job_id": lease.job_id,
             "outputs": list(lease.outputs),
             "wants_previews": self._options.wants_previews and lease.client_id is not None,
         }
         tail = f'{{"prompt":{lease.prompt_text},"extra_data":{lease.extra_text}}}'
-        self._worker.send("run", data, tail.encode())
+        try:
+            self._worker.send("run", data, tail.encode())
+        except LinkError as error:
+            del self._runs[lease.job_id]
+            self._end(run, "error", ErrorReport(code=error.code, message=error.message))
 
     def _recall(self) -> None:
         """Ask for a job back that has not begun when others should go before it."""

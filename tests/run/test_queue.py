@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from engine.api.errors import LaunchError, StorageError
+from engine.api.errors import EngineError, LaunchError, StorageError
 from engine.api.events import ErrorReport, JobFinished, JobStarted, NodeRecord
 from engine.run.bus import Event, JobQueued, JobRemoved, QueueStatus
 from engine.run.instance_lock import InstanceLock
@@ -133,6 +133,33 @@ async def test_concurrent_duplicates_make_one_job(queue: JobQueue):
     tickets = await asyncio.gather(*[queue.submit(submission(job_id="a")) for _ in range(20)])
     assert sum(t.is_new for t in tickets) == 1
     assert queue.remaining == 1
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"job_id": "\ud800"},
+        {"client_id": "a\udfff"},
+        {"idempotency_key": "\ud800"},
+        {"number": float("nan")},
+        {"number": float("inf")},
+    ],
+)
+async def test_what_cannot_be_kept_is_refused(queue: JobQueue, more: dict[str, Any]):
+    with pytest.raises(EngineError, match=r"valid text|ordered"):
+        await queue.submit(submission(**more))
+    assert (await queue.submit(submission(client_id="Zürich"))).is_new
+
+
+async def test_a_lease_that_is_given_up_while_it_is_made_leaves_the_job_waiting(open_queue: Open):
+    await (await open_queue()).submit(submission(job_id="a"))
+    queue = await open_queue()  # so that the text has to be read
+    asking = asyncio.create_task(queue.lease())
+    await asyncio.sleep(0)
+    asking.cancel()
+    await asyncio.gather(asking, return_exceptions=True)
+    assert queue.pending_ids == ("a",)
+    assert await queue.lease() is not None
 
 
 # Order --------------------------------------------------------------------------------------------
