@@ -121,8 +121,9 @@ class Supervisor:
             session = self._session = WorkerSession(self._queue, self._outbox, self._options, self)
             ending = await session.live()
             self._session = None
-            failures = 0 if ending.was_ready or ending.reason == "pack" else failures + 1
-            self._trouble = "" if ending.was_ready else ending.message
+            is_well = ending.was_ready or ending.reason == "pack"  # starts without that pack
+            failures = 0 if is_well else failures + 1
+            self._trouble = "" if is_well else ending.message
             if self._is_stopping:
                 break
             log.warning("%s", ending.message)

@@ -42,6 +42,22 @@ async def test_a_first_worker_that_cannot_start_is_a_launch_error(tmp_path: Path
         await services.start()
 
 
+async def test_a_pack_that_kills_the_first_worker_does_not_keep_the_server_from_starting(
+    tmp_path: Path,
+):
+    jail = tmp_path / "jail"
+
+    def quarantine(pack: str, _reason: str) -> None:
+        jail.write_text(pack)
+
+    start = {"packs": {"bad": "die"}, "jail": str(jail)}
+    options = WorkerOptions(folder=ROOT, command=COMMAND, start=start, quarantine=quarantine)
+    services = build_services(Config(base_dir=tmp_path), options=options)
+    await services.start()
+    assert "Stub" in services.worker.catalogue
+    await services.stop()
+
+
 async def test_a_second_server_on_the_same_folder_is_refused_and_harms_nothing(tmp_path: Path):
     config = Config(base_dir=tmp_path, port=4711)
     services = build_services(config, options=OPTIONS)
