@@ -13,6 +13,7 @@ from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from torch import Tensor
 
+from engine.api.errors import MissingModel
 from engine.diffusion.tokenizer import load_tokenizer
 from engine.diffusion.training.autoencoder import (
     autoencoder_loss,
@@ -263,6 +264,10 @@ def generator_of(
 
 def grade_file(path: Path, folder: Path, size_px: int, count: int, report: Report) -> Evaluation:
     """Grades a file on seeds that were never trained on; writes a JSON report and a sheet."""
+    if not path.is_file():
+        raise MissingModel(
+            f"There is no file {path} to grade.", hint="Train one first: main.py train builtin."
+        )
     result = evaluate(generator_of(read_single_file(path), size_px), range(count))
     folder.mkdir(parents=True, exist_ok=True)
     summary = {"file": path.name, "seeds": count, "figures": result.figures}
@@ -274,11 +279,18 @@ def grade_file(path: Path, folder: Path, size_px: int, count: int, report: Repor
     return result
 
 
+def _size(text: str) -> int:
+    size_px = int(text)
+    if size_px % 16 or not 32 <= size_px <= 512:
+        raise argparse.ArgumentTypeError(f"{text} is not a multiple of 16 from 32 to 512")
+    return size_px
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="main.py train builtin", description="Train or grade the built-in model."
     )
-    parser.add_argument("--size", type=int, default=64, help="native picture size in pixels")
+    parser.add_argument("--size", type=_size, default=64, help="native picture size in pixels")
     parser.add_argument("--minutes", type=float, default=150.0, help="training time in all")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--seed", type=int, default=7)

@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from engine.api.errors import EngineError
 from engine.diffusion.training.state import TrainState, load_state, save_state
 
 Loss = Callable[[float, torch.Generator], Tensor]
@@ -104,13 +105,17 @@ def train_step(
 ) -> float:
     """One backward pass and one update; gives the loss.
 
-    Raises: FloatingPointError when the loss is not finite.
+    Raises: EngineError when the loss is not finite.
     """
     optimizer.zero_grad(set_to_none=True)
     loss.backward()
     value = float(loss.detach())
     if not math.isfinite(value):
-        raise FloatingPointError(f"the loss became {value}")
+        raise EngineError(
+            f"The loss became {value}: training has diverged.",
+            hint="Go on from the last checkpoint with a lower learning rate.",
+            code="training_diverged",
+        )
     nn.utils.clip_grad_norm_([p for p in net.parameters() if p.requires_grad], clip_norm)
     optimizer.step()
     return value
@@ -124,7 +129,6 @@ def fit(
     seed: int,
     path: Path | None = None,
     report: Report = lambda _: None,
-    on_checkpoint: Callable[[TrainState], None] = lambda _: None,
     clock: Clock = time.monotonic,
 ) -> TrainState:
     """Trains until the run is over, resuming from `path` where it exists; gives the final state."""
@@ -132,22 +136,24 @@ def fit(
     state = TrainState(generator=torch.Generator().manual_seed(seed))
     if path is not None and load_state(path, state, net, optimizer):
         report(f"resumed at step {state.step}")
-    running, last_saved, mark = 0.0, clock(), clock()
+    recent: list[float] = []
+    last_saved = mark = clock()
     while (progress := progress_of(config, state)) < 1.0:
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(config, state.step, progress)
         value = train_step(net, optimizer, loss(progress, state.generator), config.clip_norm)
         state.step += 1
         update_average(state, net, config.average)
-        running = value if state.step == 1 else running + 0.02 * (value - running)
+        recent.append(value)
         now = clock()
         state.elapsed_s, mark = state.elapsed_s + now - mark, now
         if state.step % config.report_every == 0:
             lr = optimizer.param_groups[0]["lr"]
-            report(f"step {state.step} ({progress:.1%}) loss {running:.4f} lr {lr:.2e}")
+            mean = sum(recent) / len(recent)
+            report(f"step {state.step} ({progress:.1%}) loss {mean:.4f} lr {lr:.2e}")
+            recent.clear()
         if path is not None and now - last_saved >= config.checkpoint_every_s:
             save_state(path, state, net, optimizer)
-            on_checkpoint(state)
             last_saved = mark = clock()
     if path is not None:
         save_state(path, state, net, optimizer)

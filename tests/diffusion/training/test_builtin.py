@@ -9,8 +9,9 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import nn
 
+from engine.api.errors import MissingModel
 from engine.diffusion.training.autoencoder import decode, fold_latent_scale, moments
-from engine.diffusion.training.builtin import Plan, grade_file, train
+from engine.diffusion.training.builtin import Plan, grade_file, main, train
 from engine.diffusion.training.dataset import denoiser_scenes, rendered, to_pictures, to_tensor
 from engine.diffusion.training.denoiser import LatentSet, denoiser_loss, sample_euler
 from engine.diffusion.training.export import (
@@ -160,3 +161,14 @@ def test_the_command_trains_every_stage_grades_and_resumes(tmp_path: Path) -> No
     grade_file(output, tmp_path, 64, 1, said.append)
     assert (tmp_path / "evaluation.json").exists()
     assert (tmp_path / "samples.png").exists()
+
+
+@pytest.mark.parametrize("size", ["60", "16", "large"])
+def test_a_size_that_no_latent_grid_fits_is_refused(size: str) -> None:
+    with pytest.raises(SystemExit):
+        main(["--size", size])
+
+
+def test_grading_a_missing_file_says_so(tmp_path: Path) -> None:
+    with pytest.raises(MissingModel, match="nowhere"):
+        main(["--evaluate", str(tmp_path / "nowhere.safetensors"), "--folder", str(tmp_path)])
