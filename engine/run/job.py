@@ -11,7 +11,6 @@ JobState = Literal["pending", "running", "success", "error", "interrupted", "can
 EndState = Literal["success", "error", "interrupted"]
 Json = dict[str, Any]
 
-ENDED: frozenset[str] = frozenset(("success", "error", "interrupted", "cancelled"))
 HISTORY: tuple[JobState, ...] = ("success", "error", "interrupted")
 
 

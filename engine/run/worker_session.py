@@ -202,13 +202,14 @@ class WorkerSession:
             self._outbox.post(event, None)
             return
         run = self._runs.get(event.job_id)
-        is_end = isinstance(event, JobFinished)
-        if run is None or (self._is_stopping and is_end and event.status == "interrupted"):
-            return
+        if run is None or (
+            self._is_stopping and _is_interruption(event) and not run.is_interrupted
+        ):
+            return  # it was we who stopped it: it is handed back
         if isinstance(event, JobStarted):
             run.is_lost = not self._queue.start_job(run.lease)
             if run.is_lost:
-                self.send("interrupt", {"job_id": event.job_id})
+                self._interrupt(run)
         if not run.is_lost:
             run.take(event)
             if not isinstance(event, JobFinished):
@@ -299,12 +300,15 @@ class WorkerSession:
     def _take_back(self, job_id: str) -> None:
         run = self._runs.pop(job_id, None)
         if run is not None:
-            self._in_background(self._queue.give_back(run.lease))
+            task = asyncio.create_task(self._give_back(run.lease))
+            self._finishing.add(task)
+            task.add_done_callback(self._finishing.discard)
 
-    def _in_background(self, work: Any) -> None:
-        task = asyncio.create_task(work)
-        self._finishing.add(task)
-        task.add_done_callback(self._finishing.discard)
+    async def _give_back(self, lease: Lease) -> None:
+        try:
+            await self._queue.give_back(lease)
+        except StorageError as error:
+            self._log(str(error))  # it waits again all the same
 
     def interrupt(self, job_id: str | None) -> bool:
         """Stop a job; kill the worker if it does not obey."""
@@ -314,11 +318,14 @@ class WorkerSession:
         if run is None or job_id is None or not run.is_started:
             return False
         if not run.is_interrupted:
-            run.is_interrupted = True
-            self.send("interrupt", {"job_id": job_id})
-            loop = asyncio.get_running_loop()
-            loop.call_later(self._options.interrupt_grace_s, self._check_interrupted, run)
+            self._interrupt(run)
         return True
+
+    def _interrupt(self, run: JobRun) -> None:
+        run.is_interrupted = True
+        self.send("interrupt", {"job_id": run.lease.job_id})
+        loop = asyncio.get_running_loop()
+        loop.call_later(self._options.interrupt_grace_s, self._check_interrupted, run)
 
     def _check_interrupted(self, run: JobRun) -> None:
         if self._runs.get(run.lease.job_id) is run:
@@ -418,10 +425,10 @@ class WorkerSession:
     async def _settle_run(self, run: JobRun, ending: Ending) -> None:
         lease = run.lease
         try:
-            if not run.is_started or ending.reason == "stop":
-                await self._queue.give_back(lease)
-            elif run.is_interrupted:
+            if run.is_interrupted:
                 self._end(run, "interrupted", None)
+            elif not run.is_started or ending.reason == "stop":
+                await self._queue.give_back(lease)
             elif ending.reason == "memory":
                 self._end(run, "error", _out_of_memory(ending))
             elif ending.reason == "interrupt":
@@ -448,6 +455,10 @@ class WorkerSession:
         )
         run.take(finished)
         self._finish(run, finished)
+
+
+def _is_interruption(event: RunEvent) -> bool:
+    return isinstance(event, JobFinished) and event.status == "interrupted"
 
 
 def _out_of_memory(ending: Ending) -> ErrorReport:

@@ -17,7 +17,7 @@ from engine.graph.prompt import parse_prompt
 from engine.graph.validate import validate
 from engine.run.bus import Bus, CatalogueChanged, Event, WorkerChanged
 from engine.run.catalogue_store import CatalogueStore, NotReady, catalogue_path
-from engine.run.job import Job, Submission
+from engine.run.job import Job, Lease, Submission
 from engine.run.queue import JobQueue
 from engine.run.supervisor import Supervisor
 from engine.run.worker_session import WorkerOptions, WorkerUnavailable
@@ -275,6 +275,24 @@ async def test_pause_and_cancel_reach_jobs_that_the_worker_already_holds(rig: Ri
     await rig.queue.resume()
     assert (await rig.ended(third)).state == "success"
     cancelled = await rig.queue.get(second)
+    assert cancelled is not None and cancelled.state == "cancelled"
+
+
+async def test_a_job_cancelled_as_it_begins_does_not_keep_a_blocked_worker(rig: Rig):
+    await rig.ready()
+    start_job = rig.queue.start_job
+
+    cancels: list[asyncio.Task[tuple[str, ...]]] = []
+
+    def cancelled_just_now(lease: Lease) -> bool:
+        rig.queue.start_job = start_job
+        cancels.append(asyncio.create_task(rig.queue.cancel([lease.job_id])))
+        return False
+
+    rig.queue.start_job = cancelled_just_now
+    first = await rig.submit("block")
+    assert (await rig.ended(await rig.submit())).state == "success"
+    cancelled = await rig.queue.get(first)
     assert cancelled is not None and cancelled.state == "cancelled"
 
 
