@@ -63,7 +63,11 @@ def open_vae(path: Path, digest: str, name: str) -> Recipe:
 
 def vae_layout(file: WeightFile) -> VaeLayout:
     """The layout of the autoencoder in a file. Raises: NotThisFamily."""
-    layout = read_vae(file, "") or read_vae(file, VAE)
+    file, _ = _in_ldm_names("vae", file)
+    try:
+        layout = read_vae(file, "") or read_vae(file, VAE)
+    except NotThisFamily as error:
+        raise NotThisFamily(f"{file.path.name} {error.message}.") from error
     if layout is None:
         raise NotThisFamily(
             f"{file.path.name} holds no autoencoder: it has no encoder.conv_in.weight.",
@@ -82,12 +86,13 @@ def open_controlnet(path: Path, digest: str, name: str) -> Recipe:
 def control_layout(file: WeightFile) -> UnetLayout:
     """The sizes of the ControlNet in a file. Raises: NotThisFamily."""
     prefix = keymap.PREFIXES["control"]
+    file, _ = _in_ldm_names("control", file)
     try:
         layout = read_unet(file, prefix if f"{prefix}input_hint_block.0.weight" in file else "")
     except NotThisFamily as error:
         raise NotThisFamily(
             f"{file.path.name} is no ControlNet of a known layout: it {error.message}.",
-            hint="Choose a file in the original (control_model.*) layout.",
+            hint="Choose a file from the controlnet folder.",
         ) from error
     if f"{layout.prefix}input_hint_block.0.weight" not in file:
         raise NotThisFamily(f"{file.path.name} is no ControlNet: it has no input_hint_block.")
@@ -123,6 +128,25 @@ def part_source(recipe: Recipe) -> PartSource:
     return PARTS[recipe.part](file)
 
 
+DIFFUSERS_MARKS = {
+    "vae": "encoder.conv_norm_out.weight",
+    "control": "controlnet_cond_embedding.conv_in.weight",
+}
+
+
+def _in_ldm_names(part: str, file: WeightFile) -> tuple[WeightFile, dict[str, Source] | None]:
+    """A file's header under LDM names; where it was in diffusers' layout, its sources too."""
+    if DIFFUSERS_MARKS[part] not in file:
+        return file, None
+    names = keymap.diffusers_names(part, file.infos)
+    header = replace(file, infos={ldm: file.infos[key] for key, ldm in names.values()})
+    is_vae = part == "vae"
+    return header, {
+        ours: Source(key=key, is_squeezed=is_vae and keymap.is_vae_attention(ours))
+        for ours, (key, _) in names.items()
+    }
+
+
 def _denoiser(file: WeightFile) -> PartSource:
     layout = identify(file)
     unet = layout.unet
@@ -140,12 +164,13 @@ def _denoiser(file: WeightFile) -> PartSource:
 
 def _vae(file: WeightFile) -> PartSource:
     vae = vae_layout(file)
+    _, own = _in_ldm_names("vae", file)
     pairs = keymap.vae_names(len(vae.mult), vae.blocks)
     return PartSource(
         file=file,
         layout=None,
         build=lambda: build_vae(vae),
-        sources=keymap.sources(file.infos, pairs, vae.prefix),
+        sources=own or keymap.sources(file.infos, pairs, vae.prefix),
         vae=vae,
     )
 
@@ -182,15 +207,16 @@ def _tower_sources(file: WeightFile, tower: TextLayout) -> dict[str, Source]:
 def _control(file: WeightFile) -> PartSource:
     layout = control_layout(file)
     pairs = keymap.control_names(layout.depth, layout.blocks)
-    hints = [file.shape(f"{layout.prefix}input_hint_block.{n}.weight") for n in (0, 4, 8, 12)]
-    if not all(hints):
+    header, own = _in_ldm_names("control", file)
+    hints = [header.shape(f"{layout.prefix}input_hint_block.{n}.weight") for n in (0, 4, 8, 12)]
+    if not all(hints) or any(0 in shape for shape in hints):
         raise NotThisFamily(f"{file.path.name} has a hint network of an unknown shape.")
     widths = tuple(shape[0] for shape in hints)
     return PartSource(
         file=file,
         layout=None,
         build=lambda: build_control(layout, hints[0][1], widths),
-        sources=keymap.sources(file.infos, pairs, layout.prefix),
+        sources=own or keymap.sources(file.infos, pairs, layout.prefix),
         unet=layout,
     )
 
@@ -205,7 +231,7 @@ PARTS: dict[str, Callable[[WeightFile], PartSource]] = {
 
 def check_complete(source: PartSource, module: nn.Module) -> None:
     """Raises: CorruptFile, naming weights that the file lacks or that have another shape."""
-    missing = []
+    missing: list[str] = []
     for name, parameter in module.state_dict().items():
         if name not in source.sources:
             missing.append(name)

@@ -229,11 +229,12 @@ def sources(keys: Iterable[str], pairs: Pairs, prefix: str) -> dict[str, Source]
             continue
         ours = rename_one(key[len(prefix) :])
         if ours is not None:
-            found[ours] = Source(key=key, is_squeezed=_is_vae_attention(ours))
+            found[ours] = Source(key=key, is_squeezed=is_vae_attention(ours))
     return found
 
 
-def _is_vae_attention(name: str) -> bool:
+def is_vae_attention(name: str) -> bool:
+    """Whether a weight of ours is a matrix that the LDM layout writes as a 1x1 convolution."""
     return "mid_block.attentions.0.to_" in name and name.endswith(".weight")
 
 
@@ -276,7 +277,7 @@ def from_ldm(
         ours = rename_one(key)
         if ours is None:
             raise ModelError(f"The weight {start}{key} is of no known use in a {part}.")
-        source = Source(key=key, is_squeezed=part == "vae" and _is_vae_attention(ours))
+        source = Source(key=key, is_squeezed=part == "vae" and is_vae_attention(ours))
         state[ours] = source.read(tensors[start + key])
     return state
 
@@ -298,10 +299,37 @@ def to_ldm(
         ldm = rename_one(key)
         if ldm is None:
             raise ModelError(f"The weight {key} is of no known use in a {part}.")
-        if part == "vae" and _is_vae_attention(key):
+        if part == "vae" and is_vae_attention(key):
             tensor = tensor[:, :, None, None]  # (O, I) -> (O, I, 1, 1)
         tensors[start + ldm] = tensor.contiguous()
     return tensors
+
+
+# Names of older diffusers files, and ours.
+OLD_NAMES: Pairs = (
+    (".query.", ".to_q."),
+    (".key.", ".to_k."),
+    (".value.", ".to_v."),
+    (".proj_attn.", ".to_out.0."),
+    ("add_embedding.", "class_embedding."),
+)
+
+
+def diffusers_names(part: str, keys: Iterable[str]) -> dict[str, tuple[str, str]]:
+    """Our name -> the key of a file in diffusers' layout, and its name in the LDM layout.
+
+    Keys of no known use are left out.
+    """
+    ours = {_modern(key): key for key in keys}
+    rename_one = renamer(_names_of_ours(part, ours), inverse=True)
+    pairs = ((name, key, rename_one(name)) for name, key in ours.items())
+    return {name: (key, ldm) for name, key, ldm in pairs if ldm is not None}
+
+
+def _modern(key: str) -> str:
+    for old, new in OLD_NAMES:
+        key = key.replace(old, new)
+    return key
 
 
 def _names_of_ldm(part: str, keys: Iterable[str]) -> Pairs:
@@ -326,7 +354,7 @@ def _names_of_ldm(part: str, keys: Iterable[str]) -> Pairs:
     return names(tuple(depth), blocks)
 
 
-def _names_of_ours(part: str, state: Mapping[str, Tensor]) -> Pairs:
+def _names_of_ours(part: str, state: Iterable[str]) -> Pairs:
     """The pairs of a part whose sizes are read from our own names."""
     keys = set(state)
     if part == "text":

@@ -117,7 +117,7 @@ def encoder_config(layout: UnetLayout) -> dict[str, Any]:
     # Without attention a level ignores its depth; the last entry is the middle block's.
     depth = [d or 1 for d in layout.depth]
     depth[-1] = layout.depth[-1] or layout.middle_depth
-    heads = layout.heads or tuple(w // (layout.head_width or 64) for w in widths)
+    heads = layout.heads or tuple(max(1, w // (layout.head_width or 64)) for w in widths)
     return {
         "in_channels": layout.in_channels,
         "block_out_channels": widths,

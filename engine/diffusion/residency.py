@@ -1,5 +1,6 @@
 """ModelPool: the only holder of live networks; finds or loads the part that a recipe names."""
 
+import importlib
 import os
 import threading
 from collections import OrderedDict
@@ -12,7 +13,7 @@ from weakref import WeakValueDictionary
 import torch
 from torch import Tensor, nn
 
-from engine.api.errors import ModelError, OutOfMemory
+from engine.api.errors import CorruptFile, ModelError, OutOfMemory
 from engine.api.recipe import Recipe
 from engine.diffusion.checkpoint import PartSource, check_complete, part_source
 from engine.diffusion.controlnet import LoadedControl
@@ -21,6 +22,7 @@ from engine.diffusion.network_hooks import network_hooks
 from engine.diffusion.patches import Change, PatchTarget, WeightOf, plan_patches
 from engine.diffusion.precision import Precision, compute_dtype
 from engine.diffusion.text import LoadedText, TextTower
+from engine.diffusion.tokenizer import load_tokenizer
 from engine.diffusion.vae import LoadedVae
 
 CPU = torch.device("cpu")
@@ -163,8 +165,7 @@ class ModelPool:
 
     def _load(self, recipe: Recipe) -> _Entry:
         base = self._base(recipe)
-        module = base.source.build().requires_grad_(False).eval()
-        check_complete(base.source, module)
+        module = _build(base.source)
         dtype = compute_dtype(recipe.part, self.device, self.precision)
         target = PatchTarget(part=recipe.part, source=base.source, weights_of=self._weights_of)
         weights = _Weights(
@@ -271,6 +272,26 @@ class _Weights:
             return self.base.shared(name, self.device, self.dtype)
         weight = self.changed(name).to(self.dtype or self.base.stored_dtype(name))
         return nn.Parameter(weight, requires_grad=False)
+
+
+def _build(source: PartSource) -> nn.Module:
+    """The part's empty network, once all of its weights are known to be there."""
+    try:
+        module = source.build()
+    except ValueError as error:  # the networks refuse sizes that do not divide
+        raise CorruptFile(f"{source.file.path.name} has impossible sizes: {error}.") from error
+    check_complete(source, module)
+    return module.requires_grad_(False).eval()
+
+
+def preload() -> None:
+    """Imports what the first load of a model needs: seconds that a worker can spend while idle."""
+    for module in (
+        "diffusers.models.unets.unet_2d_condition",
+        "diffusers.models.autoencoders.autoencoder_kl",
+    ):
+        importlib.import_module(module)
+    load_tokenizer()
 
 
 def default_budget(device: torch.device) -> int:

@@ -1,15 +1,25 @@
 """Families are told apart by structure, at any width; unknown files get every family's reason."""
 
+import random
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import save_file
 
-from engine.api.errors import CorruptFile, NotThisFamily
-from engine.diffusion.checkpoint import open_checkpoint, open_controlnet, open_vae
+from engine.api.errors import CorruptFile, EngineError, NotThisFamily
+from engine.diffusion.checkpoint import (
+    PARTS,
+    check_complete,
+    open_checkpoint,
+    open_controlnet,
+    open_vae,
+    part_source,
+)
 from engine.diffusion.families import FAMILIES, identify
+from engine.diffusion.keymap import PREFIXES, from_ldm
 from engine.diffusion.residency import ModelPool
 from engine.diffusion.text import encode
 from engine.diffusion.weightfile import open_weights
@@ -109,6 +119,29 @@ def test_nonsense_metadata_is_named(tmp_path: Path):
         open_checkpoint(path, "0", "a")
 
 
+def test_random_damage_to_names_and_shapes_is_always_an_engine_error(tmp_path: Path):
+    seed = 3
+    generator = random.Random(seed)
+    sound = open_weights(save(tmp_path / "a.safetensors", tiny_keys()))
+    for attempt in range(12):
+        infos = dict(sound.infos)
+        for _ in range(generator.choice((1, 1, 2, 30))):
+            name = generator.choice(list(infos))
+            info = infos.pop(name)
+            if generator.random() < 0.7:
+                shape = [generator.choice((n, 0, 1, 3, 7 * n)) for n in info.shape]
+                infos[name] = replace(info, shape=tuple(shape[: generator.choice((1, 2, 4))]))
+        file = replace(sound, infos=infos)
+        for part, source_of in PARTS.items():
+            try:
+                source = source_of(file)
+                check_complete(source, source.build())
+            except EngineError:
+                continue
+            except ValueError as error:  # told as a CorruptFile by the pool
+                assert "divisible" in str(error), (seed, attempt, part)
+
+
 def test_parts_alone(tmp_path: Path):
     keys = Keys()
     vae_keys(keys, prefix="")
@@ -119,6 +152,33 @@ def test_parts_alone(tmp_path: Path):
     control_keys(keys)
     control = open_controlnet(save(tmp_path / "control.safetensors", keys), "3", "control")
     assert control.part == "control"
+
+
+@pytest.mark.parametrize("is_old", [False, True])
+def test_parts_in_diffusers_layout_are_the_same(is_old: bool, tmp_path: Path):
+    keys = Keys()
+    vae_keys(keys)
+    control_keys(keys)
+    tensors = fill(keys)
+    for part, open_part in (("vae", open_vae), ("control", open_controlnet)):
+        prefix = PREFIXES[part]
+        state = from_ldm(part, {k: v for k, v in tensors.items() if k.startswith(prefix)})
+        if is_old and part == "vae":
+            for new, old in (("to_q", "query"), ("to_k", "key"), ("to_v", "value")):
+                state = {k.replace(new, old): v for k, v in state.items()}
+            state = {k.replace("to_out.0", "proj_attn"): v for k, v in state.items()}
+        path = tmp_path / f"{part}.safetensors"
+        save_file({k: v.contiguous() for k, v in state.items()}, path, metadata=TINY_METADATA)
+        ldm = save(tmp_path / f"{part}_ldm.safetensors", keys)
+        found, wanted = (part_source(open_part(p, str(p), p.name)) for p in (path, ldm))
+        check_complete(found, found.build())
+        assert found.sources.keys() == wanted.sources.keys()
+        for name, source in wanted.sources.items():
+            theirs = found.sources[name]
+            assert torch.equal(
+                theirs.read(found.file.tensor(theirs.key)),
+                source.read(wanted.file.tensor(source.key)),
+            )
 
 
 def test_text_names_without_their_usual_start(tmp_path: Path):

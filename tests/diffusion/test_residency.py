@@ -1,18 +1,28 @@
 """The model pool: lazy casts, shared base weights, exact restore, a byte budget."""
 
+import weakref
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from engine.api.errors import CorruptFile, ModelError, OutOfMemory
-from engine.api.recipe import Recipe
+from engine.api.recipe import Recipe, WeightPatch
 from engine.diffusion.checkpoint import CheckpointParts, open_checkpoint
 from engine.diffusion.lora import add_lora, open_lora
 from engine.diffusion.network import LoadedDenoiser
-from engine.diffusion.residency import ModelPool
-from tests.tiny_checkpoint import write_tiny_checkpoint, write_tiny_lora
+from engine.diffusion.residency import BaseWeights, ModelPool
+from tests.tiny_checkpoint import (
+    TINY_METADATA,
+    Keys,
+    fill,
+    unet_keys,
+    write_tiny_checkpoint,
+    write_tiny_lora,
+)
 
 X = torch.randn(1, 4, 8, 8)
 TIME = torch.tensor([500.0])
@@ -94,8 +104,6 @@ def test_dropping_a_patch_restores_exactly(one: CheckpointParts, folder: Path):
 def test_another_strength_reads_no_base_weight_again(
     one: CheckpointParts, folder: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    from engine.diffusion.residency import BaseWeights
-
     pool = ModelPool()
     predict(pool, patched(one.model, folder, 0.5))
     read: list[str] = []
@@ -142,8 +150,6 @@ def test_a_part_in_use_is_never_dropped(one: CheckpointParts, two: CheckpointPar
 
 
 def test_freed_memory_is_given_back_at_once(one: CheckpointParts):
-    import weakref
-
     pool = ModelPool()
     with pool.use(one.model) as denoiser:
         denoiser.predict(X, TIME, CONTEXT)
@@ -169,11 +175,20 @@ def test_precision_is_the_users(one: CheckpointParts):
         assert denoiser.predict(X, TIME, CONTEXT).dtype == torch.float32
 
 
+def test_ckpt_is_sampled_like_any_other_file(tmp_path: Path):
+    keys = Keys()  # 32 groups and 8 heads: a pickled file has no metadata that says otherwise
+    unet_keys(keys, width=32, mult=(1, 1))
+    tensors = fill(keys)
+    torch.save({"state_dict": tensors, "global_step": 3}, tmp_path / "a.ckpt")
+    save_file(tensors, tmp_path / "a.safetensors")
+    found = [
+        predict(ModelPool(), open_checkpoint(tmp_path / name, name, name).model)
+        for name in ("a.ckpt", "a.safetensors")
+    ]
+    assert torch.equal(*found)
+
+
 def test_incomplete_checkpoint_names_what_is_missing(folder: Path, tmp_path: Path):
-    from safetensors.torch import load_file, save_file
-
-    from tests.tiny_checkpoint import TINY_METADATA
-
     tensors = load_file(folder / "one.safetensors")
     del tensors["model.diffusion_model.out.2.weight"]
     save_file(tensors, tmp_path / "less.safetensors", metadata=TINY_METADATA)
@@ -183,10 +198,6 @@ def test_incomplete_checkpoint_names_what_is_missing(folder: Path, tmp_path: Pat
 
 
 def test_unknown_part_and_patch_are_errors(one: CheckpointParts):
-    from dataclasses import replace
-
-    from engine.api.recipe import WeightPatch
-
     with (
         pytest.raises(ModelError, match="mystery"),
         ModelPool().use(replace(one.model, part="mystery")),

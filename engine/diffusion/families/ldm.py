@@ -10,6 +10,7 @@ from engine.diffusion.weightfile import WeightFile
 UNET = "model.diffusion_model."
 VAE = "first_stage_model."
 CLIP_L = "cond_stage_model.transformer."
+MIN_POSITIONS = 16
 
 
 def number(file: WeightFile, name: str, default: int) -> int:
@@ -20,6 +21,14 @@ def number(file: WeightFile, name: str, default: int) -> int:
     if not text.isdecimal() or not 0 < int(text) < 65536:
         raise CorruptFile(f"{file.path.name}: the metadata {name} is {text[:40]!r}, not a number.")
     return int(text)
+
+
+def sizes(file: WeightFile, key: str, rank: int) -> tuple[int, ...]:
+    """The shape of a tensor that must be there. Raises: NotThisFamily."""
+    shape = file.shape(key)
+    if len(shape) != rank or 0 in shape:
+        raise NotThisFamily(f"has {key} of shape {list(shape)}" if shape else f"has no {key}")
+    return shape
 
 
 def latent_rgb(file: WeightFile) -> tuple[tuple[float, ...], ...] | None:
@@ -41,19 +50,19 @@ def read_unet(file: WeightFile, prefix: str = UNET) -> UnetLayout:
 
     `heads` and `head_width` are left to the family. Raises: NotThisFamily.
     """
-    first = file.shape(f"{prefix}input_blocks.0.0.weight")
-    if len(first) != 4:
-        raise NotThisFamily(f"has no {prefix}input_blocks.0.0.weight")
-    width, in_channels = first[0], first[1]
+    width, in_channels, *_ = sizes(file, f"{prefix}input_blocks.0.0.weight", 4)
     widths, depth, blocks = _encoder(file, prefix)
     middle_depth = transformer_depth(file, f"{prefix}middle_block.1")
-    context = _context_dim(file, prefix)
-    if context is None:
-        raise NotThisFamily("has a UNet without cross-attention")
+    if middle_depth == 0:
+        raise NotThisFamily("has a UNet without cross-attention in its middle")
+    to_k = f"{prefix}middle_block.1.transformer_blocks.0.attn2.to_k.weight"
+    groups = number(file, "weft.unet.norm_num_groups", 32)
+    if any(w == 0 or w % groups for w in widths):
+        raise NotThisFamily(f"has level widths {widths} that {groups} groups do not divide")
     if any(w % width for w in widths):
         raise NotThisFamily(f"has level widths {widths} that are no multiples of {width}")
     out = file.shape(f"{prefix}out.2.weight")
-    adm = file.shape(f"{prefix}label_emb.0.0.weight")
+    adm = f"{prefix}label_emb.0.0.weight"
     return UnetLayout(
         prefix=prefix,
         in_channels=in_channels,
@@ -63,10 +72,10 @@ def read_unet(file: WeightFile, prefix: str = UNET) -> UnetLayout:
         blocks=blocks,
         depth=depth,
         middle_depth=middle_depth,
-        context_dim=context,
+        context_dim=sizes(file, to_k, 2)[1],
         is_linear=len(file.shape(f"{prefix}middle_block.1.proj_in.weight")) == 2,
-        adm=adm[1] if adm else None,
-        groups=number(file, "weft.unet.norm_num_groups", 32),
+        adm=sizes(file, adm, 2)[1] if adm in file else None,
+        groups=groups,
     )
 
 
@@ -98,31 +107,28 @@ def transformer_depth(file: WeightFile, block: str) -> int:
     return depth
 
 
-def _context_dim(file: WeightFile, prefix: str) -> int | None:
-    ending = ".transformer_blocks.0.attn2.to_k.weight"
-    key = next((k for k in file.keys(prefix) if k.endswith(ending)), None)
-    return file.shape(key)[1] if key else None
-
-
 def read_vae(file: WeightFile, prefix: str = VAE, *, scale: float = 0.18215) -> VaeLayout | None:
     """The autoencoder under `prefix`, or None where the file has none."""
-    first = file.shape(f"{prefix}encoder.conv_in.weight")
-    latent = file.shape(f"{prefix}decoder.conv_in.weight")
-    if len(first) != 4 or len(latent) != 4:
+    start = f"{prefix}encoder.conv_in.weight"
+    if start not in file:
         return None
+    width = sizes(file, start, 4)[0]
     widths: list[int] = []
     while shape := file.shape(f"{prefix}encoder.down.{len(widths)}.block.0.conv1.weight"):
         widths.append(shape[0])
     blocks = 0
     while f"{prefix}encoder.down.0.block.{blocks}.conv1.weight" in file:
         blocks += 1
+    groups = number(file, "weft.vae.norm_num_groups", 32)
+    if not blocks or any(w == 0 or w % width or w % groups for w in widths):
+        raise NotThisFamily(f"has an autoencoder of widths {widths} with {groups} groups")
     return VaeLayout(
         prefix=prefix,
-        width=first[0],
-        mult=tuple(max(1, w // first[0]) for w in widths),
+        width=width,
+        mult=tuple(w // width for w in widths),
         blocks=blocks,
-        latent_channels=latent[1],
-        groups=number(file, "weft.vae.norm_num_groups", 32),
+        latent_channels=sizes(file, f"{prefix}decoder.conv_in.weight", 4)[1],
+        groups=groups,
         scale=scale,
     )
 
@@ -134,46 +140,59 @@ def read_clip(file: WeightFile, prefix: str, *, name: str = "l") -> TextLayout |
     """
     bare = f"{prefix}embeddings.token_embedding.weight" in file
     root = prefix if bare else f"{prefix}text_model."
-    tokens = file.shape(f"{root}embeddings.token_embedding.weight")
-    if not tokens:
+    if f"{root}embeddings.token_embedding.weight" not in file:
         return None
-    vocabulary, width = tokens
+    vocabulary, width = sizes(file, f"{root}embeddings.token_embedding.weight", 2)
+    projection = f"{prefix}text_projection.weight"
     layers = _count(file, f"{root}encoder.layers.", ".layer_norm1.weight")
     return TextLayout(
         name=name,
         prefix=prefix,
         width=width,
         layers=layers,
-        heads=number(file, "weft.text.heads", max(1, width // 64)),
-        mlp=file.shape(f"{root}encoder.layers.0.mlp.fc1.weight")[0],
-        positions=file.shape(f"{root}embeddings.position_embedding.weight")[0],
+        heads=_text_heads(file, width),
+        mlp=sizes(file, f"{root}encoder.layers.0.mlp.fc1.weight", 2)[0],
+        positions=_positions(file, f"{root}embeddings.position_embedding.weight"),
         vocabulary=vocabulary,
-        projection=(file.shape(f"{prefix}text_projection.weight") or (None,))[0],
+        projection=sizes(file, projection, 2)[0] if projection in file else None,
     )
 
 
 def read_open_clip(file: WeightFile, prefix: str, *, name: str) -> TextLayout | None:
     """A CLIP text tower in OpenCLIP's key layout under `prefix`, or None."""
-    tokens = file.shape(f"{prefix}token_embedding.weight")
-    if not tokens:
+    if f"{prefix}token_embedding.weight" not in file:
         return None
-    projection = file.shape(f"{prefix}text_projection") or file.shape(
-        f"{prefix}text_projection.weight"
-    )
+    vocabulary, width = sizes(file, f"{prefix}token_embedding.weight", 2)
+    names = (f"{prefix}text_projection", f"{prefix}text_projection.weight")
+    projection = next((n for n in names if n in file), None)
     return TextLayout(
         name=name,
         prefix=prefix,
-        width=tokens[1],
+        width=width,
         layers=_count(file, f"{prefix}transformer.resblocks.", ".ln_1.weight"),
-        heads=number(file, "weft.text.heads", max(1, tokens[1] // 64)),
-        mlp=file.shape(f"{prefix}transformer.resblocks.0.mlp.c_fc.weight")[0],
-        positions=file.shape(f"{prefix}positional_embedding")[0],
-        vocabulary=tokens[0],
+        heads=_text_heads(file, width),
+        mlp=sizes(file, f"{prefix}transformer.resblocks.0.mlp.c_fc.weight", 2)[0],
+        positions=_positions(file, f"{prefix}positional_embedding"),
+        vocabulary=vocabulary,
         naming="open_clip",
         activation="gelu",
         pad_token=0,
-        projection=projection[-1] if projection else None,
+        projection=sizes(file, projection, 2)[-1] if projection else None,
     )
+
+
+def _text_heads(file: WeightFile, width: int) -> int:
+    heads = number(file, "weft.text.heads", max(1, width // 64))
+    if width % heads:
+        raise NotThisFamily(f"has a text width of {width} for {heads} heads")
+    return heads
+
+
+def _positions(file: WeightFile, key: str) -> int:
+    positions = sizes(file, key, 2)[0]
+    if positions < MIN_POSITIONS:
+        raise NotThisFamily(f"has text chunks of {positions} tokens")
+    return positions
 
 
 def _count(file: WeightFile, start: str, end: str) -> int:
