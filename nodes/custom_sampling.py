@@ -68,8 +68,25 @@ def dual_cfg_guider(
         model=model,
         groups=(cond1, cond2, negative),
         cfg=cfg_conds,
-        middle_cfg=cfg_cond2_negative,
-        is_nested=style == "nested",
+        combine=guidance.dual(cfg_conds, cfg_cond2_negative, is_nested=style == "nested"),
+    )
+
+
+@node("PerpNegGuider", category="_for_testing", is_experimental=True)
+def perp_neg_guider(
+    model: Model,
+    positive: Conditioning,
+    negative: Conditioning,
+    empty_conditioning: Conditioning,
+    cfg: Cfg,
+    neg_scale: Annotated[float, Float(1.0, min=0.0, max=100.0, step=0.01)],
+) -> Guider:
+    """Takes away only what of the negative prompt does not oppose the positive one."""
+    return guidance.Guidance(
+        model=model,
+        groups=(positive, negative, empty_conditioning),
+        cfg=cfg,
+        combine=guidance.perpendicular(cfg, neg_scale),
     )
 
 
@@ -241,6 +258,7 @@ NODES = [
     basic_guider,
     cfg_guider,
     dual_cfg_guider,
+    perp_neg_guider,
     sampler_custom,
     sampler_custom_advanced,
     ksampler_select,

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from engine.diffusion.conditioning_batch import Batch, Entry, evaluate
 from engine.diffusion.control_link import Controls
-from engine.diffusion.guidance import Guidance, dual, guided
+from engine.diffusion.guidance import Guidance, guided
 from engine.diffusion.parameterization import Parameterization
 
 
@@ -129,10 +129,8 @@ class GuidedDenoiser:
 
     def _combined(self, predictions: Sequence[Tensor], x: Tensor, level: Tensor) -> Tensor:
         guidance = self.guidance
-        if guidance.middle_cfg is not None:
-            return dual(
-                predictions, guidance.cfg, guidance.middle_cfg, is_nested=guidance.is_nested
-            )
+        if guidance.combine is not None:
+            return guidance.combine(predictions)
         return guided(guidance, predictions, x, level)
 
 
@@ -167,7 +165,11 @@ class MaskedDenoiser:
     def _mask(self, sigma: Tensor, x: Tensor) -> Tensor:
         if self.hook is None:
             return self.mask
-        options = {"model": self.inner.guidance.model, "sigmas": self.sigmas}
+        options = {
+            "model": self.inner.guidance.model,
+            "sigmas": self.sigmas,
+            "parameterization": self.model,
+        }
         return self.hook(sigma.expand(x.shape[0]), self.mask, extra_options=options)
 
     def _noised(self, x: Tensor, sigma: Tensor, mask: Tensor) -> Tensor:

@@ -13,6 +13,9 @@ from engine.api.recipe import Recipe
 if TYPE_CHECKING:
     from engine.api.types import Conditioning
 
+# The guided prediction from those of all groups.
+Combine = Callable[[Sequence[Tensor]], Tensor]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Guidance:
@@ -24,15 +27,14 @@ class Guidance:
     model: Recipe
     groups: tuple["Conditioning", ...]
     cfg: float = 1.0
-    middle_cfg: float | None = None  # set: three groups (DualCFGGuider)
-    is_nested: bool = False
+    combine: Combine | None = None  # in place of classifier-free guidance
 
     @property
     def is_plain(self) -> bool:
         """Whether the first group alone decides (no negative prompt is evaluated)."""
         if len(self.groups) == 1:
             return True
-        if self.middle_cfg is not None or self.model.option("disable_cfg1_optimization"):
+        if self.combine is not None or self.model.option("disable_cfg1_optimization"):
             return False
         return math.isclose(self.cfg, 1.0)
 
@@ -42,19 +44,36 @@ def classifier_free(cond: Tensor, uncond: Tensor, scale: float) -> Tensor:
     return uncond + (cond - uncond) * scale
 
 
-def dual(
-    predictions: Sequence[Tensor], cfg: float, middle_cfg: float, *, is_nested: bool
-) -> Tensor:
+def dual(cfg: float, middle_cfg: float, *, is_nested: bool) -> Combine:
     """Two scales: between the two prompts, and between the second one and the negative.
 
-    Source: Brooks et al. 2023 (InstructPix2Pix, arXiv 2211.09800), equation 3. Nested, the second
-    prompt is guided first and the first prompt moves away from the result.
+    Source: Brooks et al. 2023 (InstructPix2Pix, arXiv 2211.09800), equation 3. Nested, the result
+    of the two prompts is then guided away from the negative one.
     """
-    cond, middle, uncond = predictions
-    if is_nested:
-        inner = classifier_free(middle, uncond, middle_cfg)
-        return classifier_free(cond, inner, cfg)
-    return uncond + (cond - middle) * cfg + (middle - uncond) * middle_cfg
+
+    def combine(predictions: Sequence[Tensor]) -> Tensor:
+        cond, middle, uncond = predictions
+        if is_nested:
+            return classifier_free(classifier_free(cond, middle, cfg), uncond, middle_cfg)
+        return uncond + (cond - middle) * cfg + (middle - uncond) * middle_cfg
+
+    return combine
+
+
+def perpendicular(cfg: float, negative_scale: float) -> Combine:
+    """Only what of the negative prompt does not oppose the positive one is taken away.
+
+    Source: Armandpour et al. 2023 (Perp-Neg, arXiv 2304.04968), equation 8.
+    """
+
+    def combine(predictions: Sequence[Tensor]) -> Tensor:
+        positive, negative, empty = predictions
+        wanted, unwanted = positive - empty, negative - empty
+        share = (unwanted * wanted).sum() / (torch.norm(wanted) ** 2)
+        apart = (unwanted - share * wanted) * negative_scale
+        return empty + cfg * (wanted - apart)
+
+    return combine
 
 
 def rescaled(
