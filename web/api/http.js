@@ -182,11 +182,13 @@ export function createApi(base = document.baseURI) {
      * Put a picture into the input folder.
      * @param {Blob} picture
      * @param {string} name
+     * @param {{overwrite?: boolean}} [more]
      * @returns {Promise<{name: string, subfolder: string, type: string}>}
      */
-    upload: (picture, name) => {
+    upload: (picture, name, { overwrite = false } = {}) => {
       const form = new FormData();
       form.append("image", picture, name);
+      if (overwrite) form.append("overwrite", "true");
       return call("POST", "upload/image", form);
     },
 

@@ -1,0 +1,94 @@
+/** A modal dialog: the browser keeps the focus inside and gives it back. */
+
+import { button, el } from "./dom.js";
+
+/**
+ * @param {{title: string, class?: string, isBare?: boolean}} options
+ * @param {...HTMLElement} children
+ */
+export function createDialog({ title, class: name = "", isBare = false }, ...children) {
+  const close = () => dialog.close();
+  const head = el(
+    "header",
+    { class: "dialog-head" },
+    el("h2", {}, title),
+    button({ icon: "close", label: "Close", class: "icon-button", onClick: close }),
+  );
+  const dialog = el(
+    "dialog",
+    { class: `dialog ${name}`, "aria-label": title },
+    isBare ? null : head,
+    ...children,
+  );
+  dialog.addEventListener("click", (event) => {
+    if (event.target === dialog) close(); // beside the dialog
+  });
+  dialog.addEventListener("keydown", (event) => event.stopPropagation());
+  document.body.append(dialog);
+  return {
+    element: dialog,
+    open() {
+      if (!dialog.open) dialog.showModal();
+    },
+    close,
+  };
+}
+
+/**
+ * Ask for one line of text; null when it was put aside.
+ * @param {{title: string, label: string, value?: string, action: string}} question
+ * @returns {Promise<string | null>}
+ */
+export function askText({ title, label, value = "", action }) {
+  const input = el("input", { type: "text", class: "field-input", "aria-label": label, value });
+  return ask(title, action, "primary", el("label", { class: "field-label" }, label, input), () =>
+    input.value.trim() ? input.value.trim() : null,
+  );
+}
+
+/**
+ * @param {{title: string, text: string, action: string}} question
+ * @returns {Promise<boolean>}
+ */
+export async function askYes({ title, text, action }) {
+  return (await ask(title, action, "danger", el("p", {}, text), () => "yes")) !== null;
+}
+
+/**
+ * @param {string} title
+ * @param {string} action
+ * @param {string} kind
+ * @param {HTMLElement} body
+ * @param {() => string | null} read
+ * @returns {Promise<string | null>}
+ */
+function ask(title, action, kind, body, read) {
+  return new Promise((resolve) => {
+    let answer = /** @type {string | null} */ (null);
+    const accept = (/** @type {Event} */ event) => {
+      event.preventDefault();
+      answer = read();
+      if (answer !== null) dialog.close();
+    };
+    const form = el(
+      "form",
+      { class: "dialog-form", on: { submit: accept } },
+      body,
+      el(
+        "div",
+        { class: "dialog-actions" },
+        button({ text: "Cancel", onClick: () => dialog.close() }),
+        el("button", { type: "submit", class: kind }, action),
+      ),
+    );
+    const dialog = createDialog({ title, class: "question" }, form);
+    dialog.element.addEventListener("close", () => {
+      dialog.element.remove();
+      resolve(answer);
+    });
+    dialog.open();
+    const input = form.querySelector("input");
+    input?.focus();
+    input?.select();
+  });
+}

@@ -1,0 +1,151 @@
+/** The model files of the server by kind: family, size, hash, folder; "use it" puts one to work. */
+
+import { setValue, valuesOf } from "../graph/document.js";
+import { button, el, formatSize, formatTime } from "./dom.js";
+import { search } from "./fuzzy.js";
+import { placeNode } from "./place.js";
+
+/** @typedef {import("../api/http.js").ModelFile} ModelFile */
+
+/**
+ * The node that loads each kind, and its input.
+ * @type {Record<string, [type: string, input: string]>}
+ */
+const LOADERS = {
+  checkpoints: ["CheckpointLoaderSimple", "ckpt_name"],
+  loras: ["LoraLoader", "lora_name"],
+  vae: ["VAELoader", "vae_name"],
+  controlnet: ["ControlNetLoader", "control_net_name"],
+  diffusion_models: ["UNETLoader", "unet_name"],
+  upscale_models: ["UpscaleModelLoader", "model_name"],
+  clip_vision: ["CLIPVisionLoader", "clip_name"],
+  style_models: ["StyleModelLoader", "style_model_name"],
+  gligen: ["GLIGENLoader", "gligen_name"],
+};
+
+/**
+ * @param {import("./index.js").Context} context
+ * @returns {import("./index.js").Panel}
+ */
+export function modelsPanel(context) {
+  const { api, store, notices, commands } = context;
+  const input = el("input", {
+    type: "search", class: "field-input", placeholder: "Search models", "aria-label": "Search models",
+    on: { input: () => draw() },
+  });
+  const reload = button({ icon: "again", label: "Look again for files", class: "icon-button", onClick: load });
+  const list = el("div", { class: "library" });
+  const element = el("div", { class: "panel-body" }, el("div", { class: "panel-bar" }, input, reload), list);
+  /** @type {ModelFile[]} */
+  let files = [];
+  let hasLoaded = false;
+
+  async function load() {
+    try {
+      files = (await api.models()).models;
+      hasLoaded = true;
+      draw();
+    } catch (error) {
+      notices.tell(error);
+    }
+  }
+
+  function draw() {
+    const found = search(input.value, files, (file) => [file.name, [file.family, 0.8], [file.kind, 0.6]]);
+    if (found.length === 0) {
+      const words = files.length === 0 ? "No model files yet." : `No model is called '${input.value}'.`;
+      const hint = "Put files into the folders under models/, or name other folders with --extra-model-paths-config.";
+      list.replaceChildren(el("div", { class: "empty-note" }, el("p", {}, words), el("p", { class: "dim" }, hint)));
+      return;
+    }
+    /** @type {Map<string, ModelFile[]>} */
+    const kinds = new Map();
+    for (const file of found) kinds.set(file.kind, [...(kinds.get(file.kind) ?? []), file]);
+    list.replaceChildren(...[...kinds].map(([kind, some]) => makeKind(kind, some)));
+  }
+
+  /** @param {string} kind @param {ModelFile[]} some */
+  function makeKind(kind, some) {
+    return el(
+      "details",
+      { class: "library-group", open: true },
+      el("summary", {}, el("span", {}, kind.replaceAll("_", " ")), el("span", { class: "count" }, some.length)),
+      el("ul", { class: "rows" }, some.map(makeRow)),
+    );
+  }
+
+  /** @param {ModelFile} file */
+  function makeRow(file) {
+    const name = file.name.split("/").at(-1) ?? file.name;
+    const facts = [file.family, formatSize(file.size), file.problem ? "cannot be read" : ""];
+    const use = LOADERS[file.kind] || file.kind === "embeddings"
+      ? button({ text: "Use it", label: `Use ${file.name}`, class: "small", onClick: () => useFile(file) })
+      : null;
+    return el(
+      "li",
+      { class: "row model" },
+      el(
+        "details",
+        { class: "row-words" },
+        el("summary", {}, el("span", { class: "row-title", title: file.name }, name),
+          el("span", { class: "row-note" }, facts.filter(Boolean).join(" · "))),
+        el(
+          "dl",
+          { class: "facts" },
+          ...fact("Name", file.name),
+          ...fact("Family", file.family || "not told by the file"),
+          ...fact("Size", `${formatSize(file.size)} (${file.size.toLocaleString("en")} bytes)`),
+          ...fact("SHA-256", file.sha256 || "not computed yet: it is once the file was used"),
+          ...fact("Folder", file.folder),
+          ...fact("Changed", formatTime(file.modified)),
+          ...(file.problem ? fact("Problem", file.problem) : []),
+        ),
+      ),
+      use,
+    );
+  }
+
+  /** @param {ModelFile} file */
+  function useFile(file) {
+    if (file.kind === "embeddings") {
+      const word = `embedding:${file.name.replace(/\.[^.]+$/, "")}`;
+      navigator.clipboard.writeText(word).then(
+        () => notices.toast(`Copied '${word}': paste it into a prompt.`),
+        notices.tell,
+      );
+      return;
+    }
+    const [type, inputName] = LOADERS[file.kind];
+    const { document, specs, selection } = store.get();
+    if (!specs.has(type)) {
+      notices.toast(`No node loads ${file.kind} here yet.`, { kind: "bad" });
+      return;
+    }
+    const loaders = [...document.nodes.values()].filter((node) => node.type === type);
+    const target = loaders.find((node) => selection.has(node.id)) ?? (loaders.length === 1 ? loaders[0] : undefined);
+    if (!target) {
+      placeNode(context, type, { values: { [inputName]: file.name } });
+      return;
+    }
+    const spec = specs.get(type);
+    if (valuesOf(target, spec).values[inputName] === file.name) {
+      notices.toast(`${file.name} is in use already.`);
+    } else {
+      store.edit(`Use ${file.name}`, (doc) => setValue(doc, target.id, spec, inputName, file.name));
+      notices.toast(`${file.name} is in use.`, { kind: "good" });
+    }
+    store.emit("focusNode", { id: target.id, input: inputName });
+  }
+
+  commands.add({ id: "models.refresh", title: "Look again for model files", run: load });
+  return {
+    id: "models",
+    title: "Models",
+    icon: "models",
+    element,
+    onShow: () => (hasLoaded ? undefined : void load()),
+  };
+}
+
+/** @param {string} term @param {string} value */
+const fact = (term, value) => [el("dt", {}, term), el("dd", {}, value)];

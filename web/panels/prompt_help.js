@@ -1,0 +1,123 @@
+/** Help in every prompt field: weights by Ctrl+Up and Ctrl+Down, completion of model names. */
+
+import { el } from "./dom.js";
+import { search } from "./fuzzy.js";
+import { changeWeight } from "./weights.js";
+
+const MAX_SHOWN = 8;
+const TRIGGER = /(?:embedding:|<lora:)([\w./-]*)$/;
+
+/** @param {import("./index.js").Context} context */
+export function installPromptHelp({ api, store }) {
+  const list = el("ul", { class: "completion", role: "listbox", id: "prompt-completion", hidden: true });
+  document.body.append(list);
+  /** @type {{embeddings: string[], loras: string[]} | null} */
+  let names = null;
+  /** @type {HTMLTextAreaElement | null} */
+  let field = null;
+  let at = 0;
+  /** @type {string[]} */
+  let found = [];
+
+  document.addEventListener("keydown", onKey, true);
+  document.addEventListener("input", (event) => offer(event.target), true);
+  document.addEventListener("focusout", () => setTimeout(hide, 120), true);
+  store.subscribe((state, before) => {
+    if (state.specs !== before.specs) names = null;
+  });
+
+  /** @param {KeyboardEvent} event */
+  function onKey(event) {
+    const target = event.target;
+    if (!(target instanceof HTMLTextAreaElement)) return;
+    if (!list.hidden && takesKey(event)) return;
+    const isUp = event.key === "ArrowUp";
+    if (!(event.ctrlKey || event.metaKey) || event.altKey || !(isUp || event.key === "ArrowDown")) return;
+    const made = changeWeight(target.value, target.selectionStart, target.selectionEnd, isUp ? 1 : -1);
+    event.preventDefault();
+    event.stopPropagation();
+    if (made) write(target, made.text, made.start, made.end);
+  }
+
+  /** @param {KeyboardEvent} event */
+  function takesKey(event) {
+    if (event.key === "ArrowDown") mark(Math.min(at + 1, found.length - 1));
+    else if (event.key === "ArrowUp") mark(Math.max(0, at - 1));
+    else if (event.key === "Enter" || event.key === "Tab") take(at);
+    else if (event.key === "Escape") hide();
+    else return false;
+    event.preventDefault();
+    event.stopPropagation();
+    return true;
+  }
+
+  /** @param {EventTarget | null} target */
+  async function offer(target) {
+    if (!(target instanceof HTMLTextAreaElement)) return;
+    const typed = TRIGGER.exec(target.value.slice(0, target.selectionStart));
+    if (!typed) return hide();
+    const known = await load();
+    const pool = typed[0].startsWith("<") ? known.loras : known.embeddings;
+    found = search(typed[1], pool, (name) => [name]).slice(0, MAX_SHOWN);
+    field = target;
+    if (found.length === 0) return hide();
+    list.replaceChildren(
+      ...found.map((name, index) =>
+        el("li", { role: "option", class: "palette-row", on: { pointerdown: (/** @type {Event} */ e) => (e.preventDefault(), take(index)) } }, name),
+      ),
+    );
+    const box = target.getBoundingClientRect();
+    list.style.left = `${box.left}px`;
+    list.style.top = `${Math.min(box.bottom + 4, window.innerHeight - 240)}px`;
+    list.style.minWidth = `${Math.min(box.width, 320)}px`;
+    list.hidden = false;
+    target.setAttribute("aria-controls", list.id);
+    mark(0);
+  }
+
+  async function load() {
+    if (names) return names;
+    const [embeddings, spec] = [await api.embeddings().catch(() => []), store.get().specs.get("LoraLoader")];
+    const loras = spec?.inputs.find((input) => input.name === "lora_name")?.choices ?? [];
+    names = { embeddings, loras: loras.map((name) => String(name).replace(/\.[^.]+$/, "")) };
+    return names;
+  }
+
+  /** @param {number} index */
+  function mark(index) {
+    at = index;
+    [...list.children].forEach((row, i) => row.setAttribute("aria-selected", String(i === at)));
+  }
+
+  /** @param {number} index */
+  function take(index) {
+    if (!field) return;
+    const before = field.value.slice(0, field.selectionStart);
+    const typed = TRIGGER.exec(before);
+    if (!typed) return hide();
+    const isLora = typed[0].startsWith("<");
+    const start = before.length - typed[1].length;
+    const added = `${found[index]}${isLora ? ":1>" : " "}`;
+    const text = field.value.slice(0, start) + added + field.value.slice(field.selectionStart);
+    write(field, text, start + added.length, start + added.length);
+    hide();
+  }
+
+  function hide() {
+    list.hidden = true;
+  }
+}
+
+/**
+ * Change a field as if it had been typed, so that its owner hears of it.
+ * @param {HTMLTextAreaElement} field
+ * @param {string} text
+ * @param {number} start
+ * @param {number} end
+ */
+function write(field, text, start, end) {
+  field.value = text;
+  field.setSelectionRange(start, end);
+  field.dispatchEvent(new InputEvent("input", { bubbles: true }));
+  field.dispatchEvent(new Event("change", { bubbles: true }));
+}
