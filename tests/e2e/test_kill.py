@@ -161,7 +161,7 @@ def test_random_kills_lose_nothing_tear_nothing_and_repeat_nothing(tmp_path: Pat
             check_file(path)
         assert server.stop() == 0
     runs = Counter(victim.lines)
-    assert len(victim.runs_when_committed) > KILLS
+    assert len(victim.runs_when_committed) >= STEPS
     for tag, count in victim.runs_when_committed.items():
         assert runs[tag] == count, f"{tag} ran again after its result was stored"
     with sqlite3.connect(tmp_path / "user" / "weft" / "jobs.sqlite") as connection:
