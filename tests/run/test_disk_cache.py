@@ -234,7 +234,7 @@ def test_locked_index_costs_the_store_only(tmp_path: Path, monkeypatch: pytest.M
         cache.offer("k", slow(1), job_id="j")
     real = sqlite3.connect
 
-    def locked(path: object, **more: Any) -> sqlite3.Connection:
+    def locked(path: Any, **more: Any) -> sqlite3.Connection:
         if path != ":memory:":
             raise sqlite3.OperationalError("database is locked")
         return real(path, **more)
