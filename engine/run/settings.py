@@ -1,13 +1,14 @@
 """The configuration as the parts of a run need it: as JSON for a worker, and as folders."""
 
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, cast
 
-from engine.config import Config
+from engine.config import ROOT, Config
 from engine.run.folders import Folders, make_folders
 
 SECRETS = frozenset(("token",))  # no node and no pack needs to know them
+SHIPPED_CHECKPOINTS = ROOT / "models" / "checkpoints"  # where the built-in model lies
 
 
 def config_to_json(config: Config) -> dict[str, Any]:
@@ -38,8 +39,11 @@ def _value(item: Any) -> Any:
 
 
 def folders_of(config: Config) -> Folders:
-    """The folders that a configuration names. Raises: LaunchError."""
-    return make_folders(
+    """The folders that a configuration names, and that of the built-in model as the last resort.
+
+    Raises: LaunchError.
+    """
+    folders = make_folders(
         base=config.base_dir,
         models=config.models_dir,
         input=config.input_dir,
@@ -49,3 +53,8 @@ def folders_of(config: Config) -> Folders:
         custom_nodes=config.custom_nodes_dir,
         extra_model_paths=config.extra_model_paths,
     )
+    checkpoints = folders.models["checkpoints"]
+    if any(path.resolve() == SHIPPED_CHECKPOINTS for path in checkpoints):
+        return folders
+    models = {**folders.models, "checkpoints": (*checkpoints, SHIPPED_CHECKPOINTS)}
+    return replace(folders, models=models)

@@ -10,17 +10,12 @@ import pytest
 from engine.config import ROOT
 from tests.e2e.server_process import ServerProcess
 
-BUILTIN = ROOT / "models" / "checkpoints" / "weft-builtin.safetensors"
-
 Start = Callable[..., ServerProcess]
 
 
 @pytest.fixture
 def start_server(tmp_path: Path) -> Iterator[Start]:
-    """Starts servers on one data folder that holds the built-in model; ends them after the test."""
-    folder = tmp_path / "models" / "checkpoints"
-    folder.mkdir(parents=True)
-    (folder / BUILTIN.name).symlink_to(BUILTIN)
+    """Starts servers on one data folder; ends them after the test."""
     servers: list[ServerProcess] = []
 
     def start(*flags: str, **environment: str) -> ServerProcess:

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from engine.config import ROOT
-from tests.e2e.conftest import BUILTIN, Start
+from engine.run.settings import SHIPPED_CHECKPOINTS
+from tests.e2e.conftest import Start
 from tests.e2e.server_process import ServerProcess
 
 pytestmark = pytest.mark.e2e
@@ -39,8 +40,8 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def server(base: Path):
     folder = base / "models" / "checkpoints"
     folder.mkdir(parents=True)
-    (folder / BUILTIN.name).symlink_to(BUILTIN)
-    (folder / "truncated.safetensors").write_bytes(BUILTIN.read_bytes()[:100_000])
+    whole = (SHIPPED_CHECKPOINTS / "weft-builtin.safetensors").read_bytes()
+    (folder / "truncated.safetensors").write_bytes(whole[:100_000])
     header = json.dumps({"a": {"dtype": "F16", "shape": [2**40], "data_offsets": [0, 2**41]}})
     lying = struct.pack("<Q", len(header)) + header.encode()
     (folder / "lying.safetensors").write_bytes(lying)
