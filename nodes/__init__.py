@@ -4,6 +4,7 @@ from nodes import (
     conditioning,
     controlnet,
     custom_sampling,
+    further_loaders,
     image,
     image_files,
     latent,
@@ -22,6 +23,7 @@ from nodes import (
 
 BUILTIN = (
     loaders,
+    further_loaders,
     conditioning,
     controlnet,
     latent,

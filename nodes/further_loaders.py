@@ -1,0 +1,87 @@
+"""Loader nodes that every client looks for, and the kinds of model that Weft cannot use yet."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Never, TypeAlias
+
+from engine.api import (
+    Choice,
+    ClipVision,
+    Model,
+    NodeError,
+    RunContext,
+    Socket,
+    UpscaleModel,
+    Vae,
+    node,
+)
+from engine.diffusion.checkpoint import open_checkpoint
+
+if TYPE_CHECKING:
+    from engine.api.recipe import Recipe
+
+    StyleModel: TypeAlias = Recipe
+    Gligen: TypeAlias = Recipe
+else:
+    StyleModel = Socket("STYLE_MODEL")
+    Gligen = Socket("GLIGEN")
+
+
+@node("UNETLoader", title="Load Diffusion Model", category="advanced/loaders")
+def load_unet(
+    unet_name: Annotated[str, Choice(folder="diffusion_models")],
+    weight_dtype: Annotated[str, Choice(("default",))],
+    ctx: RunContext,
+) -> Model:
+    """Opens the denoising model of a file, without text encoder and VAE."""
+    path = ctx.files.resolve("diffusion_models", unet_name)
+    return open_checkpoint(path, ctx.files.digest(path), unet_name).model
+
+
+def _not_usable(path: Path, kind: str) -> Never:
+    raise NodeError(
+        f"{path.name} cannot be used: Weft has no {kind} yet.",
+        hint="Leave this node out, or replace it by nodes that Weft has.",
+    )
+
+
+@node(
+    "ImageOnlyCheckpointLoader",
+    title="Image Only Checkpoint Loader (img2vid model)",
+    category="loaders/video_models",
+)
+def load_image_only_checkpoint(
+    ckpt_name: Annotated[str, Choice(folder="checkpoints")], ctx: RunContext
+) -> tuple[Model, ClipVision, Vae]:
+    """Refuses a picture-to-video checkpoint: such models cannot be used yet."""
+    _not_usable(ctx.files.resolve("checkpoints", ckpt_name), "picture-to-video models")
+
+
+@node("UpscaleModelLoader", title="Load Upscale Model", category="loaders")
+def load_upscale_model(
+    model_name: Annotated[str, Choice(folder="upscale_models")], ctx: RunContext
+) -> UpscaleModel:
+    """Refuses an upscale model: such models cannot be used yet."""
+    _not_usable(ctx.files.resolve("upscale_models", model_name), "upscale models")
+
+
+@node("StyleModelLoader", title="Load Style Model", category="loaders")
+def load_style_model(
+    style_model_name: Annotated[str, Choice(folder="style_models")], ctx: RunContext
+) -> StyleModel:
+    """Refuses a style model: such models cannot be used yet."""
+    _not_usable(ctx.files.resolve("style_models", style_model_name), "style models")
+
+
+@node("GLIGENLoader", category="loaders")
+def load_gligen(gligen_name: Annotated[str, Choice(folder="gligen")], ctx: RunContext) -> Gligen:
+    """Refuses a GLIGEN model: such models cannot be used yet."""
+    _not_usable(ctx.files.resolve("gligen", gligen_name), "GLIGEN models")
+
+
+NODES = [
+    load_unet,
+    load_image_only_checkpoint,
+    load_upscale_model,
+    load_style_model,
+    load_gligen,
+]
