@@ -23,8 +23,12 @@ class Linear(nn.Linear):
     """A linear layer that computes in the type of its input."""
 
     def forward(self, input: Tensor) -> Tensor:
-        bias = None if self.bias is None else self.bias.to(input.dtype)
-        return linear(input, self.weight.to(input.dtype), bias)
+        bias = self._parameters["bias"]
+        return linear(
+            input,
+            self.weight.to(input.dtype),
+            None if bias is None else bias.to(input.dtype),
+        )
 
 
 class LayerNorm(nn.LayerNorm):

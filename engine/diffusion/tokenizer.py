@@ -5,7 +5,7 @@ Source: Radford et al. 2021; the merges lie in `data/clip/` (see the NOTICE ther
 
 import functools
 import gzip
-import itertools
+import heapq
 import re
 import unicodedata
 from collections.abc import Iterator, Mapping
@@ -15,6 +15,7 @@ from pathlib import Path
 START = 49406
 END = 49407
 MERGES_FILE = Path(__file__).parent / "data" / "clip" / "bpe_simple_vocab_16e6.txt.gz"
+KNOWN_WORDS = 20_000  # so many words are remembered with their tokens
 MERGE_COUNT = 49152 - 256 - 2
 
 _SPECIAL = re.compile(r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d")
@@ -34,7 +35,9 @@ class Tokenizer:
         for word in _words(text):
             found = self.known.get(word)
             if found is None:
-                found = self.known[word] = tuple(self._split(word))
+                found = tuple(self._split(word))
+                if len(self.known) < KNOWN_WORDS:
+                    self.known[word] = found
             numbers += found
         return numbers
 
@@ -45,26 +48,40 @@ class Tokenizer:
         letters = _byte_letters()
         pieces = [letters[b] for b in word.encode()]
         pieces[-1] += "</w>"
-        while len(pieces) > 1:
-            pairs = list(itertools.pairwise(pieces))
-            best = min(pairs, key=lambda pair: self.ranks.get(pair, MERGE_COUNT))
-            if best not in self.ranks:
-                break
-            pieces = _merge(pieces, best)
-        yield from (self.numbers[piece] for piece in pieces)
+        yield from (self.numbers[piece] for piece in _merged(pieces, self.ranks))
 
 
-def _merge(pieces: list[str], pair: tuple[str, str]) -> list[str]:
-    merged: list[str] = []
-    index = 0
-    while index < len(pieces):
-        if tuple(pieces[index : index + 2]) == pair:
-            merged.append(pair[0] + pair[1])
-            index += 2
-        else:
-            merged.append(pieces[index])
-            index += 1
-    return merged
+def _merged(pieces: list[str], ranks: Mapping[tuple[str, str], int]) -> list[str]:
+    """Neighbours joined, the best-ranked and leftmost pair first, until no pair is known.
+
+    A heap keeps this fast for words of any length.
+    """
+    after = [*range(1, len(pieces)), -1]
+    before = [-1, *range(len(pieces) - 1)]
+    heap: list[tuple[int, int, str, str]] = []
+
+    def consider(left: int) -> None:
+        right = after[left]
+        if left >= 0 and right >= 0:
+            pair = (pieces[left], pieces[right])
+            if pair in ranks:
+                heapq.heappush(heap, (ranks[pair], left, *pair))
+
+    for position in range(len(pieces) - 1):
+        consider(position)
+    while heap:
+        _, left, first, second = heapq.heappop(heap)
+        right = after[left]
+        if right < 0 or (pieces[left], pieces[right]) != (first, second):
+            continue  # one of the two was joined otherwise
+        pieces[left], pieces[right] = first + second, ""
+        after[left] = after[right]
+        if after[left] >= 0:
+            before[after[left]] = left
+        consider(left)
+        if before[left] >= 0:
+            consider(before[left])
+    return [piece for piece in pieces if piece]
 
 
 @functools.cache

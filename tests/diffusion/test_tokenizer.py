@@ -25,7 +25,7 @@ TEXTS = [
 @pytest.fixture(scope="module")
 def oracle() -> CLIPTokenizer:
     ours = load_tokenizer()
-    return CLIPTokenizer(vocab=dict(ours.numbers), merges=list(ours.ranks))
+    return CLIPTokenizer(vocab=dict(ours.numbers), merges=list(ours.ranks))  # pyright: ignore[reportArgumentType]
 
 
 @pytest.mark.parametrize("text", TEXTS)
@@ -40,6 +40,12 @@ def test_random_texts_are_transformers(oracle: CLIPTokenizer):
     for _ in range(200):
         text = "".join(generator.choice(letters) for _ in range(generator.randint(1, 40)))
         assert load_tokenizer().encode(text) == oracle(text)["input_ids"][1:-1], (seed, text)
+
+
+def test_very_long_words_are_read_in_time(oracle: CLIPTokenizer):
+    generator = random.Random(5)
+    word = "".join(generator.choice("abcdeinorst") for _ in range(20_000))
+    assert load_tokenizer().encode(word) == oracle(word)["input_ids"][1:-1]
 
 
 def test_vocabulary_is_clips():
