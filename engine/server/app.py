@@ -22,6 +22,7 @@ from engine.run.queue import UnknownJob
 from engine.run.supervisor import WorkerUnavailable
 from engine.server import (
     asset_routes,
+    extension_routes,
     info_routes,
     job_routes,
     page_routes,
@@ -88,6 +89,7 @@ def all_routes() -> tuple[Route, ...]:
         *asset_routes.ROUTES,
         *info_routes.ROUTES,
         *user_routes.ROUTES,
+        *extension_routes.ROUTES,
         *page_routes.ROUTES,
         *ws.ROUTES,
     )

@@ -21,7 +21,7 @@ _TYPES = {".js": "text/javascript", ".mjs": "text/javascript", ".css": "text/css
 
 async def page(request: web.Request) -> web.StreamResponse:
     """The page."""
-    return _send(request, _folder(request) / "index.html")
+    return send_file(request, _folder(request) / "index.html")
 
 
 async def page_file(request: web.Request) -> web.StreamResponse:
@@ -29,7 +29,7 @@ async def page_file(request: web.Request) -> web.StreamResponse:
     path = find_page_file(_folder(request), request.match_info["path"])
     if path is None:
         raise NotFound(f"There is no {request.method} {request.path[:200]}.")
-    return _send(request, path)
+    return send_file(request, path)
 
 
 def find_page_file(folder: Path, name: str) -> Path | None:
@@ -46,7 +46,8 @@ def _folder(request: web.Request) -> Path:
     return request.app[CONFIG].front_end_root or WEB
 
 
-def _send(request: web.Request, path: Path) -> web.StreamResponse:
+def send_file(request: web.Request, path: Path) -> web.StreamResponse:
+    """A file for a browser, which asks each time whether it has changed."""
     guessed = mimetypes.guess_type(path.name)[0]
     media_type = _TYPES.get(path.suffix) or guessed or "application/octet-stream"
     if media_type.startswith("text/"):
@@ -103,7 +104,6 @@ ROUTES = (
         for path, summary in (
             ("/experiment/models", "Model folders in a newer form: none"),
             ("/templates/index.json", "Template gallery: none"),
-            ("/extensions", "Scripts of node packs: none"),
         )
     ),
 )

@@ -102,3 +102,24 @@ def test_the_server_imports_no_torch():
         "assert not bad, bad"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+async def test_files_that_packs_have_for_editors(site: Site, tmp_path: Path):
+    folder = tmp_path / "custom_nodes" / "my pack" / "js"
+    (folder / "deep").mkdir(parents=True)
+    (folder / "deep" / "a b.js").write_text("export {}")
+    (folder / "style.css").write_text("a {}")
+    (tmp_path / "secret.js").write_text("secret")
+    (folder / "link.js").symlink_to(tmp_path / "secret.js")
+    pack = {"name": "my pack", "state": "loaded", "web_folder": str(folder)}
+    site.services.packs = [pack, {**pack, "name": "other", "state": "changed"}]
+    address = "/extensions/my%20pack/deep/a%20b.js"
+    assert await site.get("/extensions") == (200, [address])
+    async with site.client.get(f"/api{address}") as answer:
+        assert (answer.status, await answer.text()) == (200, "export {}")
+        assert answer.content_type == "text/javascript"
+    assert (await site.get("/extensions/my%20pack/style.css"))[0] == 200
+    for wrong in ("link.js", "..%2f..%2f..%2fsecret.js", "nothing.js", "deep", "%00"):
+        status, answer = await site.get(f"/extensions/my%20pack/{wrong}")
+        assert (status, answer["error"]["type"]) == (404, "not_found"), wrong
+    assert (await site.get("/extensions/other/style.css"))[0] == 404
