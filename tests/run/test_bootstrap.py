@@ -27,7 +27,7 @@ async def test_the_first_start_waits_for_the_node_types_and_the_next_one_does_no
     await services.stop()
     broken = WorkerOptions(folder=ROOT, command=("no such program",), start={})
     again = build_services(config, options=broken)
-    async with asyncio.timeout(1):
+    async with asyncio.timeout(10):
         await again.start()
     assert "Stub" in again.worker.catalogue
     assert again.worker.phase == "starting"
