@@ -1,5 +1,7 @@
 /** The server over HTTP: one function per question, failures as `ApiError`. */
 
+import { parseJson, toJson } from "../graph/json.js";
+
 /**
  * @typedef {Record<string, {class_type: string, inputs: Record<string, any>, _meta?: {title?: string}}>} Prompt
  * @typedef {{filename: string, subfolder: string, type: string}} FileRef
@@ -51,7 +53,7 @@ export function createApi(base = document.baseURI) {
    * @returns {Promise<any>}
    */
   async function call(method, path, body) {
-    const init = { method, body: body instanceof FormData ? body : JSON.stringify(body) };
+    const init = { method, body: body instanceof FormData ? body : bodyOf(body) };
     let answer;
     try {
       answer = await fetch(new URL(path, base), init);
@@ -228,10 +230,13 @@ function nullIfUnknown(error) {
   throw error;
 }
 
+/** @param {unknown} body */
+const bodyOf = (body) => (body === undefined ? undefined : toJson(body));
+
 /** @param {string} text */
 function parse(text) {
   try {
-    return JSON.parse(text);
+    return parseJson(text);
   } catch {
     return undefined;
   }

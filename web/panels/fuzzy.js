@@ -36,9 +36,9 @@ function scoreWord(word, text) {
   return points > 0 ? points : -1;
 }
 
-/** A capital after a small letter starts a word, as in VAEDecode. @param {string} text @param {number} at */
+/** Where a word starts inside another, as in VAEDecode and KSampler. @param {string} text @param {number} at */
 function isHump(text, at) {
-  return at > 0 && /[A-Z]/.test(text[at]) && /[^A-Z]/.test(text[at - 1]);
+  return /[A-Z]/.test(text[at]) && (/[^A-Z]/.test(text[at - 1] ?? "") || /[a-z]/.test(text[at + 1] ?? ""));
 }
 
 /**

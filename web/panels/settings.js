@@ -97,14 +97,13 @@ export function createSettings({ api, notices, commands, run }) {
   function packRows(known) {
     if (known.length === 0) return [el("p", { class: "dim" }, "No node packs are installed.")];
     return known.map((pack) => {
-      const state = pack.state ?? pack.status ?? "";
-      const reason = pack.reason ?? pack.error ?? pack.message ?? "";
-      const words = typeof reason === "string" ? reason : (reason?.message ?? "");
+      const words = [pack.error, pack.hint].filter(Boolean).join(" ");
+      const count = `${pack.nodes.length} node types`;
       return el(
         "div",
         { class: "setting-row" },
-        el("div", {}, el("strong", {}, pack.name ?? "pack"), words && el("p", { class: "dim" }, words)),
-        el("span", { class: `tag ${state}` }, state),
+        el("div", {}, el("strong", {}, pack.name), el("p", { class: "dim" }, words || count)),
+        el("span", { class: `tag ${pack.state}` }, pack.state),
       );
     });
   }
