@@ -88,6 +88,12 @@ class Parts:
         self.load_packs()
         self.core.reload(self.loader.unavailable())
 
+    def refresh(self) -> bool:
+        if not self.registry.refresh_specs():
+            return False
+        self.core.reload(self.loader.unavailable())
+        return True
+
     def close(self) -> None:
         self.core.close()
         self.assets.close()

@@ -6,6 +6,8 @@ from typing import Any, Literal
 
 from engine.api.errors import EngineError
 
+BUILTIN_PACK = "nodes"
+
 InputKind = Literal["required", "optional", "hidden"]
 
 

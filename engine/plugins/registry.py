@@ -6,9 +6,7 @@ from types import ModuleType
 
 from engine.api.errors import EngineError, PluginError
 from engine.api.node import NodeType, node_type_of, with_pack
-from engine.api.spec import NodeSpec
-
-BUILTIN_PACK = "nodes"
+from engine.api.spec import BUILTIN_PACK, NodeSpec
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,7 +84,8 @@ class NodeRegistry:
             if entry.remake is None:
                 continue
             fresh = entry.remake()
-            if fresh.spec != entry.node_type.spec:
+            is_there = self._entries.get(name) is entry  # packs may be loaded again meanwhile
+            if is_there and fresh.spec != entry.node_type.spec:
                 self._entries[name] = _Entry(node_type=fresh, remake=entry.remake)
                 changed.append(name)
         return tuple(changed)

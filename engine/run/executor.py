@@ -25,6 +25,7 @@ from engine.api.events import (
     NodeStarted,
 )
 from engine.api.node import Blocked, NodeOutput
+from engine.api.spec import BUILTIN_PACK
 from engine.graph.plan import Plan
 from engine.graph.prompt import Link, Node, as_link, node_to_json
 from engine.run.expansion import HeldValues
@@ -34,7 +35,6 @@ from engine.run.mapping import Linked, merge_results, merge_ui, slices
 from engine.run.memory_cache import Result
 from engine.run.task import Completion, Expanded, Kind, RunParts, Task, kind_of
 
-BUILTIN_PACK = "nodes"
 _WAKE_S = 1.0  # waits end this often, so that a signal can end them on every platform
 
 

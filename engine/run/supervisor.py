@@ -9,6 +9,7 @@ import contextlib
 import logging
 
 from engine.api.events import LogLine
+from engine.api.spec import BUILTIN_PACK, NodeSpec
 from engine.graph.catalogue import Catalogue
 from engine.graph.validate import Validation, nodes_with_own_check, with_problems
 from engine.run.bus import Bus, CatalogueChanged, WorkerChanged, WorkerPhase
@@ -97,6 +98,14 @@ class Supervisor:
         if self._session is not None and self._phase == "ready":
             self._session.send("reload")
 
+    async def refresh(self) -> None:
+        """Bring the choices up to date that class-style nodes of packs read at that moment."""
+        session = self._session
+        if session is None or self._phase != "ready":
+            return
+        if any(map(_may_list_files, self.catalogue)):
+            await session.refresh()
+
     async def validate(self, validation: Validation) -> Validation:
         """The validation with what the own checks of its nodes say.
 
@@ -146,3 +155,7 @@ class Supervisor:
         if phase != self._phase:
             self._phase = phase
             self._bus.publish(WorkerChanged(phase=phase, message=message))
+
+
+def _may_list_files(spec: NodeSpec) -> bool:
+    return spec.pack != BUILTIN_PACK and any(item.choices is not None for item in spec.inputs)

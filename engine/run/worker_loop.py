@@ -42,6 +42,10 @@ class Engine(Protocol):
         """Load the packs again."""
         ...
 
+    def refresh(self) -> bool:
+        """Ask nodes anew that read their choices at that moment; whether any changed."""
+        ...
+
     def close(self) -> None: ...
 
 
@@ -143,7 +147,9 @@ class WorkerLoop:
             case "free":
                 self._add(lambda: self._free(data))
             case "validate":
-                self._checks.submit(self._validate, data)
+                self._checks.submit(self._answer, data, self._validate)
+            case "refresh":
+                self._checks.submit(self._answer, data, self._refresh)
             case "reload":
                 self._add(self._reload)
             case "shutdown":
@@ -184,15 +190,24 @@ class WorkerLoop:
         self._engine.reload()
         self._link.send("catalogue", self._engine.catalogue())
 
-    def _validate(self, data: Json) -> None:
-        assert self._engine is not None
+    def _answer(self, data: Json, find: Callable[[Json], Json]) -> None:
         answer: Json = {"no": data["no"]}
         try:
-            found = self._engine.validate(data["prompt"], data["node_ids"])
-            answer["problems"] = [asdict(p) for p in found]
+            answer.update(find(data))
         except Exception as error:  # noqa: BLE001 - a pack's own code; the server waits for an answer
             answer["error"] = str(error)
-        self._link.send("validated", answer)
+        self._link.send("answer", answer)
+
+    def _validate(self, data: Json) -> Json:
+        assert self._engine is not None
+        found = self._engine.validate(data["prompt"], data["node_ids"])
+        return {"problems": [asdict(problem) for problem in found]}
+
+    def _refresh(self, _data: Json) -> Json:
+        assert self._engine is not None
+        if self._engine.refresh():
+            self._link.send("catalogue", self._engine.catalogue())
+        return {}
 
     def _shut_down(self) -> None:
         engine = self._engine

@@ -4,6 +4,7 @@ What it was running when it ended is settled here: ended, tried again, or handed
 """
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Callable, Sequence
@@ -54,6 +55,7 @@ class WorkerOptions:
     pack_limit_s: float = 30.0
     stop_grace_s: float = 5.0
     validate_limit_s: float = 60.0
+    refresh_limit_s: float = 2.0
     max_attempts: int = 3
     restart_waits_s: Sequence[float] = (0.0, 1.0, 5.0, 30.0)  # after starts that failed in a row
 
@@ -93,7 +95,7 @@ class WorkerSession:
         self._runs: dict[str, JobRun] = {}
         self._finishing: set[asyncio.Task[None]] = set()
         self._leases: dict[str, Lease] = {}
-        self._checks: dict[int, asyncio.Future[Json]] = {}
+        self._asked: dict[int, asyncio.Future[Json]] = {}
         self._ready = asyncio.Event()
         self._reason: EndReason = "died"
         self._pack: tuple[str, float] | None = None  # being imported, since
@@ -190,8 +192,8 @@ class WorkerSession:
                 self._owner.is_ready()
             case "recalled":
                 self._take_back(str(frame.data["job_id"]))
-            case "validated":
-                answer = self._checks.pop(int(frame.data["no"]), None)
+            case "answer":
+                answer = self._asked.pop(int(frame.data["no"]), None)
                 if answer is not None and not answer.done():
                     answer.set_result(frame.data)
             case _:
@@ -333,25 +335,35 @@ class WorkerSession:
 
     async def validate(self, prompt: Json, node_ids: Sequence[str]) -> list[Problem]:
         """What the nodes' own checks find. Raises: WorkerUnavailable."""
-        number = len(self._checks) and max(self._checks) + 1
-        answer: asyncio.Future[Json] = asyncio.get_running_loop().create_future()
+        data: Json = {"prompt": prompt, "node_ids": list(node_ids)}
         try:
-            async with asyncio.timeout(self._options.validate_limit_s):
-                await self._ready.wait()
-                self._checks[number] = answer
-                data: Json = {"no": number, "prompt": prompt, "node_ids": list(node_ids)}
-                self.send("validate", data)
-                found = await answer
+            found = await self._ask("validate", data, self._options.validate_limit_s)
         except TimeoutError as error:
             raise WorkerUnavailable(
                 "The nodes' own checks did not answer in time.", hint="Try again, or interrupt."
             ) from error
-        finally:
-            self._checks.pop(number, None)
         if "error" in found:
             raise EngineError(f"The nodes' own checks failed: {found['error']}")
         problems = cast(list[dict[str, Any]], found["problems"])
         return [Problem(**problem) for problem in problems]
+
+    async def refresh(self) -> None:
+        """Let nodes tell anew what they read at that moment; what is late comes later."""
+        with contextlib.suppress(TimeoutError, WorkerUnavailable):
+            await self._ask("refresh", {}, self._options.refresh_limit_s)
+
+    async def _ask(self, kind: str, data: Json, limit_s: float) -> Json:
+        """The worker's answer. Raises: TimeoutError, WorkerUnavailable."""
+        number = len(self._asked) and max(self._asked) + 1
+        answer: asyncio.Future[Json] = asyncio.get_running_loop().create_future()
+        try:
+            async with asyncio.timeout(limit_s):
+                await self._ready.wait()
+                self._asked[number] = answer
+                self.send(kind, {**data, "no": number})
+                return await answer
+        finally:
+            self._asked.pop(number, None)
 
     # Watching -----------------------------------------------------------------------------------
 
@@ -385,7 +397,7 @@ class WorkerSession:
     async def _settle(self, code: int) -> Ending:
         """Decide what becomes of the jobs of a worker that is gone."""
         ending = self._ending(code)
-        for answer in self._checks.values():
+        for answer in self._asked.values():
             if not answer.done():
                 answer.set_exception(WorkerUnavailable(ending.message, hint="Try again."))
         for index, run in enumerate(list(self._runs.values())):

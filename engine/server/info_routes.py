@@ -23,12 +23,14 @@ _LISTED = ("input", "output", "temp")
 async def object_info(request: web.Request) -> web.Response:
     """All node types."""
     services = request.app[SERVICES]
+    await services.worker.refresh()
     return answer(services.worker.catalogue.to_object_info(services.folders.list_files))
 
 
 async def object_info_of(request: web.Request) -> web.Response:
     """One node type; `{}` if unknown."""
     services, name = request.app[SERVICES], request.match_info["name"]
+    await services.worker.refresh()
     return answer(services.worker.catalogue.object_info_of(name, services.folders.list_files))
 
 

@@ -93,12 +93,14 @@ async def _validate(services: Services, body: Json) -> Validation:
         prompt = to_prompt(body["workflow"], catalogue)
     if prompt is None:
         raise GraphInvalid("The body has no prompt.", code="no_prompt")
-    validation = validate(
-        parse_prompt(prompt),
-        catalogue,
-        services.folders.list_files,
-        texts_field(body, "partial_execution_targets"),
-    )
+    graph, list_files = parse_prompt(prompt), services.folders.list_files
+    targets = texts_field(body, "partial_execution_targets")
+    validation = validate(graph, catalogue, list_files, targets)
+    if any(p.code == "value_not_in_list" for p in validation.errors):
+        await services.worker.refresh()  # the choices may have grown since
+        if services.worker.catalogue is not catalogue:
+            catalogue = services.worker.catalogue
+            validation = validate(graph, catalogue, list_files, targets)
     if nodes_with_own_check(validation, catalogue):
         validation = await services.worker.validate(validation)
     return validation

@@ -26,6 +26,10 @@ class Worker(Protocol):
 
     async def free(self, *, unload_models: bool, free_memory: bool) -> None: ...
 
+    async def refresh(self) -> None:
+        """Bring choices up to date that nodes of packs read at that moment."""
+        ...
+
     async def validate(self, validation: Validation) -> Validation: ...
 
 

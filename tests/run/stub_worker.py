@@ -2,12 +2,14 @@
 
 Node inputs: `do` is ok, wait (until interrupted), block (deaf to interrupts), die, eat (memory),
 print, flood, raise or once_die (die unless the file `mark` is there).
+With `choices` in its start, `do` is one of the words in that file.
 """
 
 import os
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -44,6 +46,7 @@ class StubEngine:
     def __init__(self, link: WorkerLink, start: Json) -> None:
         self.link = link
         self.start = start
+        self.spec = self.spec_now()
         self.stop = Event()
         self.running: str | None = None
         self.freed = 0
@@ -117,10 +120,24 @@ class StubEngine:
         ]
 
     def catalogue(self) -> Json:
-        return {"specs": [SPEC.to_json()], "packs": [{"name": "p"}], "devices": [{"name": "cpu"}]}
+        return {
+            "specs": [self.spec.to_json()],
+            "packs": [{"name": "p"}],
+            "devices": [{"name": "cpu"}],
+        }
 
     def reload(self) -> None:
         sys.stderr.write("reloaded\n")
+
+    def spec_now(self) -> NodeSpec:
+        if "choices" not in self.start:
+            return SPEC
+        choices = tuple(Path(self.start["choices"]).read_text().split())
+        return replace(SPEC, inputs=(InputSpec(name="do", type="COMBO", choices=choices),))
+
+    def refresh(self) -> bool:
+        old, self.spec = self.spec, self.spec_now()
+        return self.spec != old
 
     def close(self) -> None:
         sys.stderr.write("closed\n")

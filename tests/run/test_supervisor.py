@@ -435,3 +435,18 @@ async def test_stopping_while_the_worker_starts_is_quick(rig: Rig):
     started = time.monotonic()
     await rig.worker.stop()
     assert time.monotonic() - started < 2
+
+
+async def test_choices_are_read_again_even_while_a_job_runs(
+    make_rig: Callable[..., Rig], tmp_path: Path
+):
+    choices = tmp_path / "choices"
+    choices.write_text("ok wait")
+    rig = make_rig(start={"choices": str(choices)})
+    await rig.start()
+    await rig.ready()
+    await rig.started(await rig.submit("wait"))
+    choices.write_text("ok wait new")
+    await rig.worker.refresh()
+    assert rig.worker.catalogue.specs["Stub"].inputs[0].choices == ("ok", "wait", "new")
+    assert rig.worker.phase == "ready"

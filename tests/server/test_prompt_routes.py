@@ -5,6 +5,8 @@ import json
 
 import pytest
 
+from engine.api.spec import InputSpec, NodeSpec
+from engine.graph.catalogue import Catalogue
 from tests.server.conftest import Open, Site, is_end, read_until
 from tests.server.worker import chain
 
@@ -239,3 +241,21 @@ async def test_a_workflow_in_editor_form_is_converted(open_site: Open):
         status, answer = await site.post("/prompt", {"workflow": odd})
         assert status == 400, odd
         assert answer["error"]["message"]
+
+
+async def test_a_choice_that_came_since_is_taken(open_site: Open):
+    def catalogue(*choices: str) -> Catalogue:
+        kind = InputSpec(name="kind", type="COMBO", choices=choices)
+        spec = NodeSpec(name="Pick", title="Pick", category="t", inputs=(kind,), is_output=True)
+        return Catalogue({"Pick": spec})
+
+    site = await open_site(worker=False)
+    worker = site.services.worker
+    worker.catalogue = catalogue("a")
+    prompt = {"1": {"class_type": "Pick", "inputs": {"kind": "b"}}}
+    assert (await site.post("/prompt", {"prompt": prompt}))[0] == 400
+    worker.refreshed = catalogue("a", "b")
+    assert (await site.post("/prompt", {"prompt": prompt}))[0] == 200
+    worker.refreshed = catalogue("c")
+    _, info = await site.get("/object_info")
+    assert info["Pick"]["input"]["required"]["kind"] == [["c"]]

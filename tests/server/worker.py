@@ -82,6 +82,7 @@ class MotionWorker:
         self.phase: WorkerPhase = "starting"
         self.catalogue = Catalogue({spec.name: spec for spec in SPECS})
         self.release = asyncio.Event()
+        self.refreshed: Catalogue | None = None
         self.freed: list[tuple[bool, bool]] = []
         self.previews = 0
         self._task: asyncio.Task[None] | None = None
@@ -107,6 +108,9 @@ class MotionWorker:
 
     async def free(self, *, unload_models: bool, free_memory: bool) -> None:
         self.freed.append((unload_models, free_memory))
+
+    async def refresh(self) -> None:
+        self.catalogue = self.refreshed or self.catalogue
 
     async def validate(self, validation: Validation) -> Validation:
         return validation
