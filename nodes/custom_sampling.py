@@ -104,9 +104,9 @@ def sampler_custom(
     ctx: RunContext,
 ) -> tuple[Latent, Latent]:
     """Samples with a sampler and sigmas of one's own."""
-    source = noise_sources.RandomNoise(noise_seed) if add_noise else noise_sources.NoNoise()
+    kind = noise_sources.RandomNoise if add_noise else noise_sources.NoNoise
     guider = guidance.Guidance(model=model, groups=(positive, negative), cfg=cfg)
-    return _sampled(ctx, source, noise_seed, guider, sampler, sigmas, latent_image)
+    return _sampled(ctx, kind(noise_seed), guider, sampler, sigmas, latent_image)
 
 
 @node("SamplerCustomAdvanced", category=_CATEGORY, output_names=("output", "denoised_output"))
@@ -119,20 +119,18 @@ def sampler_custom_advanced(
     ctx: RunContext,
 ) -> tuple[Latent, Latent]:
     """Samples with noise, guider, sampler and sigmas of one's own."""
-    return _sampled(ctx, noise, noise.seed, guider, sampler, sigmas, latent_image)
+    return _sampled(ctx, noise, guider, sampler, sigmas, latent_image)
 
 
 def _sampled(
     ctx: RunContext,
     source: Noise,
-    seed: int,
     guider: guidance.Guidance,
     sampler: SamplerChoice,
     sigmas: Sigmas,
     latent: Latent,
 ) -> tuple[Latent, Latent]:
-    noise = source.generate_noise(latent)
-    result = sample(ctx, guider, sampler, sigmas, latent, noise=noise, seed=seed)
+    result = sample(ctx, guider, sampler, sigmas, latent, source)
     return with_samples(latent, result), {**latent, "samples": result.denoised}
 
 

@@ -53,8 +53,7 @@ def ksampler(
         SamplerChoice(name=sampler_name),
         sigmas,
         latent_image,
-        noise=RandomNoise(seed).generate_noise(latent_image),
-        seed=seed,
+        RandomNoise(seed),
     )
     return with_samples(latent_image, result)
 
@@ -88,15 +87,13 @@ def ksampler_advanced(
     sigmas = step_range(
         whole, start_at_step, end_at_step, ends_clean=return_with_leftover_noise == "disable"
     )
-    source = RandomNoise(noise_seed) if add_noise == "enable" else NoNoise()
     result = sample(
         ctx,
         Guidance(model=model, groups=(positive, negative), cfg=cfg),
         SamplerChoice(name=sampler_name),
         sigmas,
         latent_image,
-        noise=source.generate_noise(latent_image),
-        seed=noise_seed,
+        RandomNoise(noise_seed) if add_noise == "enable" else NoNoise(noise_seed),
     )
     return with_samples(latent_image, result)
 

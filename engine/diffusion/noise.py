@@ -6,7 +6,7 @@ All of it comes from CPU generators, so that it is equal on every device.
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import torch
@@ -34,6 +34,17 @@ def initial_noise(latent: Tensor, seed: int, batch_index: Sequence[int] | None =
     return torch.cat([drawn[i] for i in wanted])
 
 
+class NoiseMaker(Protocol):
+    """A NOISE value: gives a latent its noise, and samplers their seed."""
+
+    @property
+    def seed(self) -> int: ...
+
+    def generate_noise(self, latent: "LatentDict") -> Tensor:
+        """Noise in the shape of a latent's samples."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class RandomNoise:
     """A NOISE value: the noise of a seed."""
@@ -47,7 +58,7 @@ class RandomNoise:
 
 @dataclass(frozen=True, slots=True)
 class NoNoise:
-    """A NOISE value: none."""
+    """A NOISE value: none; stochastic samplers still have a seed."""
 
     seed: int = 0
 

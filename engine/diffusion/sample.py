@@ -15,9 +15,9 @@ from engine.diffusion.control_link import Controls, control_recipes
 from engine.diffusion.denoiser import GuidedDenoiser, MaskedDenoiser, NetworkApply
 from engine.diffusion.guidance import Guidance
 from engine.diffusion.latent_ops import check_channels
-from engine.diffusion.noise import NoiseSource, initial_noise
+from engine.diffusion.noise import NoiseMaker, NoiseSource, initial_noise
 from engine.diffusion.parameterization import Parameterization, parameterization
-from engine.diffusion.preview import latent_preview
+from engine.diffusion.preview import FACTORS, latent_preview
 from engine.diffusion.samplers import SAMPLERS, SamplerChoice
 from engine.diffusion.schedules import schedule
 
@@ -81,13 +81,10 @@ def sample(
     sampler: SamplerChoice,
     sigmas: Tensor,
     latent: "LatentDict",
-    *,
-    noise: Tensor,
-    seed: int,
+    source: NoiseMaker,
 ) -> Sampled:
-    """Samples a latent from `sigmas[0]` to `sigmas[-1]`.
+    """Samples a latent from `sigmas[0]` to `sigmas[-1]`, starting with the noise of a source.
 
-    Shapes: noise like the latent's samples (B, C, H, W).
     Raises: NodeError (shapes that do not fit, NaN), Cancelled.
     """
     samples = latent["samples"]
@@ -107,7 +104,7 @@ def sample(
             sampler=sampler,
             sigmas=sigmas,
         )
-        return run.sampled(samples, latent.get("noise_mask"), noise, seed)
+        return run.sampled(latent, source)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,25 +116,24 @@ class _Run:
     sampler: SamplerChoice
     sigmas: Tensor
 
-    def sampled(self, samples: Tensor, mask: Tensor | None, noise: Tensor, seed: int) -> Sampled:
+    def sampled(self, latent: "LatentDict", source: NoiseMaker) -> Sampled:
         loaded, device = self.loaded, self.loaded.device
-        samples = fixed_empty_latent(samples, loaded.latent_channels)
-        if noise.shape != samples.shape:
-            noise = torch.zeros_like(samples) if not noise.any() else noise
+        samples = fixed_empty_latent(latent["samples"], loaded.latent_channels)
         check_channels(samples, loaded.latent_channels, "model")
+        noise = source.generate_noise({**latent, "samples": samples})
         model = parameterization_of(loaded, self.guidance.model)
         sigmas = self.sigmas.to(device)
         clean = samples.to(device, torch.float32)
         if bool(clean.any()):
             clean = clean * loaded.latent_scale
         noise = noise.to(device, torch.float32)
-        denoise = self._denoiser(model, clean, mask, noise, seed)
+        denoise = self._denoiser(model, clean, latent.get("noise_mask"), noise, source.seed)
         x = model.noised(clean, noise, sigmas[0], is_start=model.is_largest(float(sigmas[0])))
         progress = _Progress(ctx=self.ctx, total=len(sigmas) - 1, preview=self._preview())
         self.ctx.check_cancelled()
         with torch.no_grad():
             x = self.sampler.sample(
-                denoise, x, sigmas, noise=NoiseSource(x, seed), on_step=progress.on_step
+                denoise, x, sigmas, noise=NoiseSource(x, source.seed), on_step=progress.on_step
             )
         check_finite(x)
         x = model.finished(x, sigmas[-1])
@@ -190,7 +186,7 @@ class _Run:
     def _preview(self) -> "Callable[[Tensor], Tensor] | None":
         if not self.ctx.wants_previews:
             return None
-        factors = self.loaded.latent_rgb_factors
+        factors = self.loaded.latent_rgb_factors or FACTORS.get(self.loaded.family)
         return lambda x: latent_preview(x, factors)
 
 
@@ -229,5 +225,5 @@ def check_finite(x: Tensor) -> None:
     if not bool(torch.isfinite(x).all()):
         raise NodeError(
             "Sampling gave values that are not numbers (NaN or infinity).",
-            hint="Check the schedule and cfg; with half precision try --force-fp32.",
+            hint="Check the schedule and cfg; on a GPU try --precision fp32.",
         )

@@ -56,8 +56,7 @@ def run(
         SamplerChoice(name=sampler),
         sigmas,
         value,
-        noise=RandomNoise(1).generate_noise(value),
-        seed=1,
+        RandomNoise(1),
     )
 
 
@@ -109,8 +108,7 @@ def test_wrong_channels_name_both_shapes(ctx: Context) -> None:
 def test_an_empty_latent_takes_the_model_s_channels(ctx: Context) -> None:
     value: Any = {"samples": torch.zeros(1, 16, 8, 8)}
     guidance = Guidance(model=toy_model(MODEL), groups=(conditioning(), conditioning()))
-    noise = torch.zeros(1, 4, 8, 8)
-    result = sample(ctx, guidance, SamplerChoice(name="euler"), SIGMAS, value, noise=noise, seed=1)
+    result = sample(ctx, guidance, SamplerChoice(name="euler"), SIGMAS, value, RandomNoise(1))
     assert result.samples.shape == (1, 4, 8, 8)
 
 
