@@ -10,7 +10,7 @@ from torch import Tensor
 
 from engine.api.errors import NodeError
 from engine.diffusion.families.base import VaeLayout
-from engine.diffusion.tiling import run_tiled, tiles
+from engine.diffusion.tiling import run_tiled
 
 if TYPE_CHECKING:
     from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
@@ -99,11 +99,6 @@ def decode_tiled(
             on_tile=on_tile,
         )
     )
-
-
-def count_tiles(height: int, width: int, *, tile: int, overlap: int) -> int:
-    """How many tiles a picture of that size takes, for progress. Units: pixels."""
-    return sum(len(tiles(height, width, tall, wide, overlap)) for tall, wide in _shapes(tile))
 
 
 def _shapes(tile: int) -> tuple[tuple[int, int], ...]:
