@@ -4,7 +4,7 @@ import { emptyDocument } from "./graph/document.js";
 import { isPrompt, isWorkflow, readAny, writeFile } from "./graph/format.js";
 import { VIRTUAL, readSpecs } from "./graph/specs.js";
 import { toPrompt } from "./graph/to_prompt.js";
-import { createHistory } from "./history/history.js";
+import { createHistory } from "./undo/history.js";
 
 /**
  * @typedef {import("./graph/document.js").Document} Document
