@@ -34,6 +34,7 @@ SPEC = NodeSpec(
     name="Stub",
     title="Stub",
     category="test",
+    pack="stub",
     inputs=(InputSpec(name="do", type="STRING"), InputSpec(name="mark", type="STRING")),
     is_output=True,
     has_validate=True,
@@ -133,7 +134,9 @@ class StubEngine:
         if "choices" not in self.start:
             return SPEC
         choices = tuple(Path(self.start["choices"]).read_text().split())
-        return replace(SPEC, inputs=(InputSpec(name="do", type="COMBO", choices=choices),))
+        return replace(
+            SPEC, pack="p", inputs=(InputSpec(name="do", type="COMBO", choices=choices),)
+        )
 
     def refresh(self) -> bool:
         old, self.spec = self.spec, self.spec_now()
