@@ -144,7 +144,7 @@ class _Check:
             expected="a node type of this installation",
             hint=reason
             or did_you_mean(near)
-            or "Install or allow the node pack that has it, then restart the worker.",
+            or "Install or allow the node pack that has it, then start Weft again.",
         )
 
     def _link(
