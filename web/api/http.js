@@ -50,9 +50,10 @@ export function createApi(base = document.baseURI) {
    * @param {string} method
    * @param {string} path
    * @param {unknown} [body]
+   * @param {(text: string) => any} [read] how the answer is read
    * @returns {Promise<any>}
    */
-  async function call(method, path, body) {
+  async function call(method, path, body, read = parseJson) {
     const init = { method, body: body instanceof FormData ? body : bodyOf(body) };
     let answer;
     try {
@@ -63,7 +64,7 @@ export function createApi(base = document.baseURI) {
       });
     }
     const text = await answer.text();
-    const value = parse(text);
+    const value = parse(text, read);
     if (answer.ok) return value;
     const error = value?.error ?? {};
     throw new ApiError(answer.status, error.message ?? `The server answered ${answer.status}.`, {
@@ -126,8 +127,11 @@ export function createApi(base = document.baseURI) {
 
     free: () => call("POST", "free", { unload_models: true, free_memory: true }),
 
-    /** @returns {Promise<Record<string, any>>} */
-    objectInfo: () => call("GET", "object_info"),
+    /**
+     * All node types; their limits are plain numbers.
+     * @returns {Promise<Record<string, any>>}
+     */
+    objectInfo: () => call("GET", "object_info", undefined, JSON.parse),
 
     /** @returns {Promise<{models: ModelFile[]}>} */
     models: () => call("GET", "weft/models"),
@@ -233,10 +237,10 @@ function nullIfUnknown(error) {
 /** @param {unknown} body */
 const bodyOf = (body) => (body === undefined ? undefined : toJson(body));
 
-/** @param {string} text */
-function parse(text) {
+/** @param {string} text @param {(text: string) => any} read */
+function parse(text, read) {
   try {
-    return parseJson(text);
+    return read(text);
   } catch {
     return undefined;
   }
