@@ -78,6 +78,7 @@ def latent_composite_masked(
     mask: Mask | None = None,
 ) -> Latent:
     """Lays one latent over another, where a mask covers it."""
+    latent_ops.check_same_channels(destination["samples"], source["samples"])
     laid = image_ops.composite(
         destination["samples"],
         source["samples"],

@@ -153,8 +153,9 @@ def blend(first: Tensor, second: Tensor, factor: float, mode: str) -> Tensor:
     """Two pictures mixed by a blend mode; the second is scaled to the first."""
     channels = max(first.shape[-1], second.shape[-1])
     first, second = with_channels(first, channels), with_channels(second, channels)
-    if first.shape != second.shape:
+    if first.shape[1:3] != second.shape[1:3]:
         second = resize(second, first.shape[2], first.shape[1], "bicubic", "center")
+    second = _repeated(second, first.shape[0])
     blended = BLENDS[mode](first, second)
     return (first * (1 - factor) + blended * factor).clamp(0, 1)
 

@@ -109,13 +109,19 @@ def upscale_by(samples: Tensor, factor: float, method: str) -> Tensor:
     return scale(samples, round(width * factor), round(height * factor), method)
 
 
-def fitted(first: Tensor, second: Tensor) -> Tensor:
-    """The second latent in the size and batch of the first. Raises: NodeError (channels)."""
+def check_same_channels(first: Tensor, second: Tensor) -> None:
+    """Raises: NodeError, if two latents are of different kinds."""
     if first.shape[1] != second.shape[1]:
         raise NodeError(
             f"The latents have {first.shape[1]} and {second.shape[1]} channels: "
-            f"their shapes are {list(first.shape)} and {list(second.shape)}."
+            f"their shapes are {list(first.shape)} and {list(second.shape)}.",
+            hint="Use latents of the same kind of model.",
         )
+
+
+def fitted(first: Tensor, second: Tensor) -> Tensor:
+    """The second latent in the size and batch of the first. Raises: NodeError (channels)."""
+    check_same_channels(first, second)
     if first.shape[-2:] != second.shape[-2:]:
         second = scale(second, first.shape[-1], first.shape[-2], "bilinear", "center")
     return repeated(second, first.shape[0])
@@ -130,27 +136,31 @@ def repeated(x: Tensor, count: int) -> Tensor:
 
 def blend(first: Tensor, second: Tensor, share_of_first: float) -> Tensor:
     """Two latents mixed; a second one of another size is scaled by bicubic."""
-    if first.shape != second.shape:
+    check_same_channels(first, second)
+    if first.shape[-2:] != second.shape[-2:]:
         second = scale(second, first.shape[-1], first.shape[-2], "bicubic", "center")
+    second = repeated(second, first.shape[0])
     return first * share_of_first + second * (1 - share_of_first)
 
 
 def interpolate(first: Tensor, second: Tensor, ratio: float) -> Tensor:
     """Two latents turned into each other: directions and lengths are mixed apart."""
     second = fitted(first, second)
-    length_a = torch.linalg.vector_norm(first, dim=1)
-    length_b = torch.linalg.vector_norm(second, dim=1)
+    length_a = torch.linalg.vector_norm(first, dim=1, keepdim=True)
+    length_b = torch.linalg.vector_norm(second, dim=1, keepdim=True)
     unit_a = torch.nan_to_num(first / length_a)
     unit_b = torch.nan_to_num(second / length_b)
     mixed = unit_a * ratio + unit_b * (1.0 - ratio)
-    mixed_length = torch.linalg.vector_norm(mixed, dim=1)
+    mixed_length = torch.linalg.vector_norm(mixed, dim=1, keepdim=True)
     return torch.nan_to_num(mixed / mixed_length) * (length_a * ratio + length_b * (1.0 - ratio))
 
 
 def paste(to: Tensor, source: Tensor, x: int, y: int, feather: int) -> Tensor:
     """One latent laid over another at (x, y) in cells, soft over `feather` cells inside edges."""
+    check_same_channels(to, source)
     result = to.clone()
-    part = source[:, :, : to.shape[2] - y, : to.shape[3] - x]
+    source = repeated(source, to.shape[0])
+    part = source[:, :, : max(0, to.shape[2] - y), : max(0, to.shape[3] - x)]
     place = result[:, :, y : y + part.shape[2], x : x + part.shape[3]]
     share = torch.ones_like(part)
     for t in range(feather):
@@ -204,6 +214,7 @@ def repeat_batch(latent: "LatentDict", amount: int) -> "LatentDict":
 def batch(first: "LatentDict", second: "LatentDict") -> "LatentDict":
     """Two batches as one; the second is scaled to the size of the first."""
     a, b = first["samples"], second["samples"]
+    check_same_channels(a, b)
     if a.shape[1:] != b.shape[1:]:
         b = scale(b, a.shape[3], a.shape[2], "bilinear", "center")
     index = [

@@ -242,6 +242,11 @@ def continuous_times(
     sigma: Callable[[Tensor], Tensor],
 ) -> Times:
     """Times of a model that was trained on all sigmas between two bounds."""
+    if not 0 < sigma_min < sigma_max:
+        raise NodeError(
+            f"sigma_min is {sigma_min} and sigma_max {sigma_max}.",
+            hint="sigma_min must be above 0 and below sigma_max.",
+        )
     low, high = math.log(sigma_min), math.log(sigma_max)
 
     def sigma_at(percent: float) -> float:

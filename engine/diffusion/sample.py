@@ -90,6 +90,7 @@ def sample(
     samples = latent["samples"]
     if len(sigmas) == 0:
         return Sampled(samples=samples, denoised=samples)
+    check_finite(sigmas, "The schedule holds")
     with ExitStack() as stack:
         loaded = stack.enter_context(ctx.models.use(guidance.model))
         controls = {
@@ -135,7 +136,7 @@ class _Run:
             x = self.sampler.sample(
                 denoise, x, sigmas, noise=NoiseSource(x, source.seed), on_step=progress.on_step
             )
-        check_finite(x)
+        check_finite(x, "Sampling gave")
         x = model.finished(x, sigmas[-1])
         denoised = x if progress.denoised is None else progress.denoised
         scale = loaded.latent_scale
@@ -220,10 +221,10 @@ def fixed_empty_latent(samples: Tensor, channels: int) -> Tensor:
     return samples.new_zeros(samples.shape[0], channels, *samples.shape[2:])
 
 
-def check_finite(x: Tensor) -> None:
-    """Raises: NodeError, if sampling ended in NaN or infinity."""
+def check_finite(x: Tensor, what: str) -> None:
+    """Raises: NodeError, if there is NaN or infinity in a tensor."""
     if not bool(torch.isfinite(x).all()):
         raise NodeError(
-            "Sampling gave values that are not numbers (NaN or infinity).",
+            f"{what} values that are not numbers (NaN or infinity).",
             hint="Check the schedule and cfg; on a GPU try --precision fp32.",
         )

@@ -6,14 +6,21 @@ import torch.nn.functional as F  # noqa: N812 - the customary name
 from PIL import Image
 from torch import Tensor
 
+from engine.api.errors import NodeError
+
 METHODS = ("nearest-exact", "bilinear", "area", "bicubic", "lanczos", "bislerp")
 
 
 def scale(x: Tensor, width: int, height: int, method: str, crop: str = "disabled") -> Tensor:
     """Items scaled to a size; `crop="center"` cuts the longer side first to keep the proportions.
 
-    Shapes: (B, C, H, W) -> (B, C, height, width).
+    Shapes: (B, C, H, W) -> (B, C, height, width). Raises: NodeError, for a size of 0.
     """
+    if width < 1 or height < 1:
+        raise NodeError(
+            f"Scaling {x.shape[-1]}x{x.shape[-2]} would give {width}x{height}.",
+            hint="Choose a larger size or factor; each side must keep at least 1.",
+        )
     if crop == "center":
         x = _centre(x, width / height)
     if method == "lanczos":
@@ -29,6 +36,7 @@ def _centre(x: Tensor, wanted: float) -> Tensor:
     have = width / height
     left = round((width - width * (wanted / have)) / 2) if have > wanted else 0
     top = round((height - height * (have / wanted)) / 2) if have < wanted else 0
+    left, top = min(left, (width - 1) // 2), min(top, (height - 1) // 2)  # something stays
     return x[..., top : height - top, left : width - left]
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from engine.api.errors import NodeError
 from engine.diffusion.parameterization import Parameterization
 
 Schedule = Callable[[Parameterization, int], Tensor]
@@ -16,6 +17,13 @@ def with_zero(sigmas: Tensor) -> Tensor:
     return torch.cat([sigmas, sigmas.new_zeros([1])])
 
 
+def _check_positive(**values: float) -> None:
+    """Raises: NodeError, naming the first value that is not above 0."""
+    for name, value in values.items():
+        if not value > 0:
+            raise NodeError(f"{name} is {value}, but this schedule needs more than 0.")
+
+
 # Schedules of bounds alone ------------------------------------------------------------------------
 
 
@@ -24,6 +32,7 @@ def karras(steps: int, sigma_min: float, sigma_max: float, rho: float = 7.0) -> 
 
     Source: Karras et al. 2022 (arXiv 2206.00364), equation 5.
     """
+    _check_positive(rho=rho)
     ramp = torch.linspace(0, 1, steps)
     low, high = sigma_min ** (1 / rho), sigma_max ** (1 / rho)
     return with_zero((high + ramp * (low - high)) ** rho)
@@ -31,11 +40,13 @@ def karras(steps: int, sigma_min: float, sigma_max: float, rho: float = 7.0) -> 
 
 def exponential(steps: int, sigma_min: float, sigma_max: float) -> Tensor:
     """Evenly spaced in log sigma. Source: k-diffusion (MIT), `get_sigmas_exponential`."""
+    _check_positive(sigma_min=sigma_min, sigma_max=sigma_max)
     return with_zero(torch.linspace(math.log(sigma_max), math.log(sigma_min), steps).exp())
 
 
 def polyexponential(steps: int, sigma_min: float, sigma_max: float, rho: float = 1.0) -> Tensor:
     """A power of a ramp in log sigma. Source: k-diffusion (MIT), `get_sigmas_polyexponential`."""
+    _check_positive(sigma_min=sigma_min, sigma_max=sigma_max)
     ramp = torch.linspace(1, 0, steps) ** rho
     low, high = math.log(sigma_min), math.log(sigma_max)
     return with_zero(torch.exp(ramp * (high - low) + low))
@@ -171,6 +182,7 @@ def _sigmas_at(model: Parameterization, times: Tensor) -> Tensor:
 
 def beta(model: Parameterization, steps: int, alpha: float = 0.6, beta: float = 0.6) -> Tensor:
     """Times at the quantiles of a Beta distribution. Source: Lee et al. 2024 (arXiv 2407.12173)."""
+    _check_positive(alpha=alpha, beta=beta)
     last = len(model.sigmas) - 1
     picked: list[int] = []
     for i in range(steps):

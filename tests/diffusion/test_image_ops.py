@@ -104,3 +104,25 @@ def test_interpolation_keeps_lengths() -> None:
     mixed = latent_ops.interpolate(a, b, 0.5)
     assert float(mixed.norm()) == pytest.approx(3.0)
     assert torch.equal(latent_ops.interpolate(a, b, 1.0), a)
+
+
+def test_interpolation_of_a_batch_is_that_of_its_items() -> None:
+    a, b = torch.randn(3, 4, 2, 2), torch.randn(3, 4, 2, 2)
+    both = latent_ops.interpolate(a, b, 0.3)
+    torch.testing.assert_close(both[1:2], latent_ops.interpolate(a[1:2], b[1:2], 0.3))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_scaling_to_nothing_is_refused(method: str) -> None:
+    with pytest.raises(NodeError, match="would give 0x0"):
+        scale(torch.zeros(1, 4, 2, 3), 0, 0, method)
+
+
+@pytest.mark.parametrize(("height", "width"), [(1, 64), (64, 1), (3, 2)])
+def test_extreme_proportions_keep_a_cell(height: int, width: int) -> None:
+    assert scale(torch.zeros(1, 4, height, width), 7, 9, "bicubic", "center").shape[2:] == (9, 7)
+
+
+def test_a_latent_laid_outside_changes_nothing() -> None:
+    base = torch.zeros(1, 4, 4, 4)
+    assert torch.equal(latent_ops.paste(base, torch.ones(2, 4, 2, 2), 5, 0, 1), base)

@@ -100,6 +100,13 @@ def test_nan_is_refused(ctx: Context) -> None:
         run(ctx, broken)
 
 
+def test_a_schedule_of_nan_is_refused(ctx: Context) -> None:
+    model = parameterization("eps", ToyNetwork.alphas_cumprod)
+    sigmas = sampler_sigmas(model, "euler", "kl_optimal", 1)
+    with pytest.raises(NodeError, match="schedule"):
+        run(ctx, sigmas=sigmas)
+
+
 def test_wrong_channels_name_both_shapes(ctx: Context) -> None:
     with pytest.raises(NodeError, match=r"\[1, 16, 8, 8\].*4"):
         run(ctx, latent=torch.ones(1, 16, 8, 8))

@@ -1,17 +1,22 @@
 """Schedules: what all of them must do, and closed forms."""
 
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
 
+from engine.api.errors import NodeError
 from engine.diffusion.network import sd_alphas_cumprod
 from engine.diffusion.parameterization import parameterization
 from engine.diffusion.schedules import (
     SCHEDULE_NAMES,
     beta_quantile,
     beta_share,
+    exponential,
     flipped,
+    karras,
+    polyexponential,
     schedule,
     split_denoise,
 )
@@ -85,3 +90,17 @@ def test_cutting_and_turning() -> None:
     assert high.tolist() == [4.0, 3.0, 2.0] and low.tolist() == [2.0, 1.0, 0.0]
     assert flipped(sigmas)[0] > 0 and flipped(torch.zeros(0)).tolist() == []
     assert sigmas.tolist() == [4.0, 3.0, 2.0, 1.0, 0.0]
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: exponential(3, 0.0, 1.0),
+        lambda: polyexponential(3, 0.1, 0.0),
+        lambda: karras(3, 0.1, 1.0, 0.0),
+        lambda: parameterization("eps", sd_alphas_cumprod(), ("continuous", "edm", 0.0, 80.0)),
+    ],
+)
+def test_bounds_without_a_schedule_are_refused(make: Callable[[], object]) -> None:
+    with pytest.raises(NodeError, match=r"is 0\.0|sigma_max 0|sigma_min is 0"):
+        make()
