@@ -28,8 +28,10 @@ export function createMenus(scene, store, commands) {
    */
   function typeEntries(end) {
     const { specs } = store.get();
-    const all = [...specs.values()].filter((spec) => !end || socketFor(spec, end) !== null);
-    all.sort((a, b) => Number(a.isDeprecated) - Number(b.isDeprecated) || a.title.localeCompare(b.title));
+    const all = [...specs.values()].filter((s) => !s.aliasOf && (!end || socketFor(s, end) !== null));
+    const rank = (/** @type {Spec} */ spec) =>
+      (spec.isDeprecated ? 2 : 0) + (end && !hasExact(spec, end) ? 1 : 0);
+    all.sort((a, b) => rank(a) - rank(b) || a.title.localeCompare(b.title));
     return all.map((spec) => ({
       item: spec,
       title: spec.title,
@@ -343,6 +345,16 @@ export function createMenus(scene, store, commands) {
   }
 
   return { search, socketMenu, socketsOf, menu, rename, renameGroup, reroute, group: group_ };
+}
+
+/**
+ * Whether a type has a socket of just the type of a link's end, rather than one for anything.
+ * @param {Spec} spec
+ * @param {End} end
+ */
+function hasExact(spec, end) {
+  const sockets = end.isOutput ? spec.inputs : spec.outputs;
+  return sockets.some((socket) => socket.type === end.type);
 }
 
 /**

@@ -130,9 +130,10 @@ export function valuesOf(node, spec) {
   const known = saved.get(node);
   if (known && known.spec === spec) return known.saved;
   const read = readValues(node, spec);
-  const found = node.values
-    ? { values: { ...read.values, ...node.values }, control: { ...read.control, ...node.control } }
-    : read;
+  const found = {
+    values: node.values ? { ...read.values, ...node.values } : read.values,
+    control: node.control ? { ...read.control, ...node.control } : read.control,
+  };
   saved.set(node, { spec, saved: found });
   return found;
 }
@@ -212,6 +213,7 @@ export function addNode(document, type, spec, pos, more = {}) {
   const number = document.lastNodeId + 1;
   const id = String(number);
   const wired = spec?.inputs.filter((input) => !input.isWidget) ?? [];
+  const seeds = spec?.inputs.filter((input) => input.hasControl && input.type === "INT") ?? [];
   /** @type {Node} */
   const node = {
     id,
@@ -223,6 +225,7 @@ export function addNode(document, type, spec, pos, more = {}) {
     inputs: wired.map(({ name, type: kind }) => ({ name, type: kind })),
     outputs: spec?.outputs.map(({ name, type: kind }) => ({ name, type: kind })) ?? [],
     properties: { "Node name for S&R": type },
+    ...(seeds.length > 0 ? { control: Object.fromEntries(seeds.map((s) => [s.name, "randomize"])) } : {}),
     ...more,
   };
   const nodes = new Map(document.nodes).set(id, node);
@@ -549,13 +552,13 @@ export function afterQueue(document, specs, random = Math.random) {
  */
 function nextSeed(value, how, input, random) {
   if (input.type === "COMBO") return nextChoice(value, how, input.choices, random);
-  const low = input.options.min ?? 0;
-  const high = Math.min(input.options.max ?? Number.MAX_SAFE_INTEGER, Number.MAX_SAFE_INTEGER);
+  const low = Number(input.options.min ?? 0);
+  const high = Math.min(Number(input.options.max ?? Infinity), Number.MAX_SAFE_INTEGER);
   if (how === "randomize") return low + Math.floor(random() * (high - low + 1));
   const step = how === "increment" ? 1 : how === "decrement" ? -1 : 0;
   if (step === 0) return value;
-  if (typeof value === "bigint") return narrow(value + BigInt(step));
-  const next = Number.isSafeInteger(value + step) ? value + step : narrow(BigInt(value) + BigInt(step));
+  if (typeof value !== "bigint" && !Number.isInteger(value)) return value;
+  const next = narrow(BigInt(value) + BigInt(step));
   return next < low ? value : next;
 }
 

@@ -287,7 +287,7 @@ export function readPrompt(prompt, specs) {
     const last = document.lastNodeId;
     const title = _meta?.title && _meta.title !== spec?.title ? { title: _meta.title } : {};
     if (isPlain) document = { ...document, lastNodeId: Number(id) - 1 };
-    const added = addNode(document, type, spec, [0, 0], title);
+    const added = addNode(document, type, spec, [0, 0], { ...title, control: {} });
     document = { ...added.document, lastNodeId: isPlain ? last : last + 1 };
     ids.set(id, added.id);
     if (!spec) document = declareSlots(document, added.id, prompt, inputs);

@@ -27,6 +27,7 @@ const UPLOADS = ["image_upload", "video_upload", "audio_upload"];
  * @property {boolean} isDeprecated
  * @property {boolean} isExperimental
  * @property {boolean} hasUpload
+ * @property {string} [aliasOf] another name of that type: not offered when nodes are added
  * @property {boolean} [isVirtual] known to the editor only: never runs
  */
 /** @typedef {ReadonlyMap<string, Spec>} Specs */
@@ -70,6 +71,7 @@ export function readSpec(type, wire) {
     isDeprecated: Boolean(wire.deprecated),
     isExperimental: Boolean(wire.experimental),
     hasUpload: inputs.some((input) => UPLOADS.some((key) => input.options[key])),
+    ...(wire.weft_alias_of ? { aliasOf: wire.weft_alias_of } : {}),
   };
 }
 

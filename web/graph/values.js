@@ -61,18 +61,10 @@ export function positionalValues(spec, values, control) {
       continue;
     }
     list.push(values[place.name] ?? null);
-    if (place.mayHaveControl) list.push(control[place.name] ?? defaultControl(place.name));
+    if (place.mayHaveControl) list.push(control[place.name] ?? "fixed");
     if (place.hasFilter) list.push("");
   }
   return list;
-}
-
-/**
- * What a seed does after a run when the file does not say.
- * @param {string} name
- */
-export function defaultControl(name) {
-  return SEEDS.has(name) ? "randomize" : "fixed";
 }
 
 /**

@@ -10,8 +10,8 @@ import { askYes } from "../panels/dialog.js";
 export function createTopBar({ store, run, commands }, batch) {
   const tabs = el("div", { class: "tabs", role: "tablist", "aria-label": "Open workflows" });
   const add = button({ icon: "add", label: "New workflow", class: "icon-button", onClick: () => commands.run("file.new") });
-  const undo = button({ icon: "left", label: "Undo", class: "icon-button", onClick: () => commands.run("edit.undo") });
-  const redo = button({ icon: "right", label: "Redo", class: "icon-button", onClick: () => commands.run("edit.redo") });
+  const undo = button({ icon: "undo", label: "Undo", class: "icon-button", onClick: () => commands.run("edit.undo") });
+  const redo = button({ icon: "redo", label: "Redo", class: "icon-button", onClick: () => commands.run("edit.redo") });
   const count = el("input", {
     type: "number", min: "1", max: "100", value: "1", class: "batch", "aria-label": "How many times", title: "How many times",
   });
