@@ -1,17 +1,11 @@
-/** The page's parts that need no browser: binary messages, the socket's resume, the simple form. */
+/** The page's parts that need no browser: binary messages, refusals, the socket's resume. */
 
 import assert from "node:assert/strict";
-import { readFile } from "node:fs/promises";
 import { test } from "node:test";
 
 import { parseBinary } from "../../web/api/events.js";
 import { ApiError, createApi } from "../../web/api/http.js";
 import { followServer } from "../../web/api/socket.js";
-import { findPlaces, readValues, withValues } from "../../web/simple_form.js";
-
-const workflow = JSON.parse(
-  await readFile(new URL("../../engine/default_workflow.json", import.meta.url), "utf8"),
-);
 
 /** @param {(number | string | Uint8Array)[]} parts numbers are u32, texts UTF-8 */
 function message(...parts) {
@@ -40,23 +34,6 @@ test("a node's text is read, an unknown kind passed over", () => {
     text: "half ☃",
   });
   assert.equal(parseBinary(message(99, 1)), null);
-});
-
-test("the form finds the values of the default workflow", () => {
-  assert.deepEqual(findPlaces(workflow), { sampler: "3", positive: "6", negative: "7" });
-  const values = readValues(workflow);
-  assert.equal(values?.text, "a red circle on a blue background");
-  const changed = withValues(workflow, { ...values, text: "a star", seed: 5 });
-  assert.equal(changed["6"].inputs.text, "a star");
-  assert.equal(changed["3"].inputs.seed, 5);
-  assert.notEqual(workflow["3"].inputs.seed, 5);
-});
-
-test("a prompt of another shape, or with a circle, has no form", () => {
-  assert.equal(readValues({}), null);
-  const circle = { class_type: "C", inputs: { conditioning: ["1", 0] } };
-  const sampler = { class_type: "KSampler", inputs: { positive: ["1", 0], negative: ["1", 0] } };
-  assert.equal(readValues({ 1: circle, 2: sampler }), null);
 });
 
 test("a refusal carries the server's words", async (t) => {
