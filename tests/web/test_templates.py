@@ -1,0 +1,36 @@
+"""Every template of the gallery runs on the built-in model and has its picture."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engine.config import ROOT
+from tests.e2e.server_process import ServerProcess
+
+FOLDER = ROOT / "web" / "templates"
+TEMPLATES: list[dict[str, Any]] = json.loads((FOLDER / "index.json").read_text())
+
+pytestmark = pytest.mark.e2e
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory):
+    base: Path = tmp_path_factory.mktemp("templates")
+    (base / "models").symlink_to(ROOT / "models")
+    with ServerProcess(base) as process:
+        yield process
+
+
+@pytest.mark.parametrize("template", TEMPLATES, ids=lambda t: t["id"])
+def test_it_runs(server: ServerProcess, template: dict[str, Any]) -> None:
+    inputs = server.base / "input"
+    inputs.mkdir(exist_ok=True)
+    for name in template.get("inputs", ()):
+        (inputs / name).write_bytes((FOLDER / name).read_bytes())
+    prompt = json.loads((FOLDER / f"{template['id']}.json").read_text())
+    entry = server.run(prompt, strict=True)
+    assert entry["status"]["status_str"] == "success", entry["status"]
+    assert any(shown.get("images") for shown in entry["outputs"].values())
+    assert (FOLDER / f"{template['id']}.webp").is_file()
