@@ -236,6 +236,7 @@ function changed(now, id, spec, name, value) {
 
 if (typeof document !== "undefined") {
   const app = createApp(document.body);
+  Object.assign(window, { weft: app }); // for scripts in the browser's console, and for tests
   app.start().catch((error) =>
     app.context.notices.toast("The editor could not start.", { kind: "bad", hint: error.message }),
   );
