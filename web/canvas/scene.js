@@ -11,6 +11,7 @@ import { fitted, toWorld, zoomAt } from "./viewport.js";
 const FAR_SCALE = 0.4;
 const BUDGET_MS = 4; // for making elements, in each frame
 const MAX_MADE = 12; // elements in each frame
+const MAX_MADE_MOVING = 2; // the same while the view moves
 const MARGIN_PX = 160; // elements are made this far outside the screen
 const POOL_SIZE = 8; // unused elements of one structure
 const SETTLE_MS = 250;
@@ -59,6 +60,7 @@ export function createScene({ root, store, run, host }) {
   let [width, height, ratio] = [0, 0, 1];
   let isStale = true; // elements may be out of date
   let isGridShown = true;
+  let isMoving = false;
 
   function requestFrame() {
     if (isAsked) return;
@@ -71,7 +73,7 @@ export function createScene({ root, store, run, host }) {
     const { document, selection } = store.get();
     const isFar = view.scale < FAR_SCALE;
     layer.style.transform = `scale(${view.scale}) translate(${-view.x}px, ${-view.y}px)`;
-    layer.hidden = isFar;
+    layer.classList.toggle("far", isFar);
     const seen = boxesIn(isFar ? 40 : MARGIN_PX / view.scale);
     const plain = isFar ? seen : syncViews(seen);
     const stateOf = (/** @type {string} */ id) => stateNow(id)?.state ?? "";
@@ -129,6 +131,7 @@ export function createScene({ root, store, run, host }) {
     /** @type {import("./geometry.js").Box[]} */
     const plain = [];
     let made = 0;
+    const most = isMoving ? MAX_MADE_MOVING : MAX_MADE;
     for (const box of seen) {
       const node = box.node;
       const old = views.get(box.id);
@@ -140,7 +143,7 @@ export function createScene({ root, store, run, host }) {
         continue;
       }
       if (old) putAway(box.id, old);
-      if (made >= MAX_MADE || (made > 0 && performance.now() - start > BUDGET_MS)) {
+      if (made >= most || (made > 0 && performance.now() - start > BUDGET_MS)) {
         plain.push(box);
         continue;
       }
@@ -199,12 +202,20 @@ export function createScene({ root, store, run, host }) {
     }
   }
 
+  function settle() {
+    isMoving = false;
+    layer.classList.remove("moving");
+    store.setViewport(view);
+  }
+
   /** @param {Viewport} next */
   function setView(next) {
     view = next;
     requestFrame();
     clearTimeout(settleTimer);
-    settleTimer = window.setTimeout(() => store.setViewport(view), SETTLE_MS);
+    settleTimer = window.setTimeout(settle, SETTLE_MS);
+    if (!isMoving) layer.classList.add("moving"); // scaled as a picture until it rests
+    isMoving = true;
   }
 
   function resize() {
@@ -345,7 +356,6 @@ export function createScene({ root, store, run, host }) {
       if (node && !views.has(id)) {
         const now = frameOf(node);
         show(id, structureOf(node, now.layout), now);
-        layer.hidden = false;
       }
       views.get(id)?.element.focus({ preventScroll: true });
     },
