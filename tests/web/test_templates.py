@@ -10,7 +10,7 @@ from engine.config import ROOT
 from tests.e2e.server_process import ServerProcess
 
 FOLDER = ROOT / "web" / "templates"
-TEMPLATES: list[dict[str, Any]] = json.loads((FOLDER / "index.json").read_text())
+TEMPLATES: list[dict[str, Any]] = json.loads((FOLDER / "list.json").read_text())
 
 pytestmark = pytest.mark.e2e
 

@@ -26,7 +26,7 @@ export function templatesPanel({ api, store, notices, commands }) {
   async function load() {
     try {
       /** @type {Template[]} */
-      const templates = await api.pageFile(`${FOLDER}/index.json`);
+      const templates = await api.pageFile(`${FOLDER}/list.json`);
       hasLoaded = true;
       draw(templates);
     } catch (error) {
