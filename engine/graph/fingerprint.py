@@ -8,6 +8,7 @@ it (but for node types that ask for theirs), so that the same work has the same 
 import hashlib
 import json
 import math
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
@@ -19,6 +20,8 @@ from engine.graph.values import annotated
 FileDigest = Callable[[str, str], str]
 IsChanged = Callable[[Node], object]
 
+_EMBEDDING = re.compile(r"embedding:([^\s,()\[\]{}|:]+)")
+_EMBEDDING_ENDINGS = ("", ".safetensors", ".pt", ".bin")
 _LONG = 200  # longer constants stand in the parts as their hash
 _EXACT = 1 << 53  # whole numbers that a float holds exactly
 
@@ -81,6 +84,8 @@ class Fingerprinter:
                 lines.append(f"C {name!r} {float(value)!r}")
             else:
                 lines.append(f"C {name!r} {_constant(value)}")
+            if isinstance(value, str) and "embedding:" in value:
+                lines.append(f"M {name!r} {self._embeddings_in(value)}")
         if spec.has_is_changed:
             said = _plain(self._is_changed(node))
             is_volatile = is_volatile or said is None
@@ -92,6 +97,11 @@ class Fingerprinter:
         parts = "\n".join(lines)
         key = hashlib.sha256(parts.encode()).hexdigest()
         return Key(key=key, parts=parts, is_volatile=is_volatile)
+
+    def _embeddings_in(self, text: str) -> list[str | None]:
+        """What the embeddings hold that a text names as `embedding:NAME`, found or not."""
+        names = [name + end for name in _EMBEDDING.findall(text) for end in _EMBEDDING_ENDINGS]
+        return [self._digest_of("embeddings", name) for name in names]
 
     def _digest_of(self, folder: str, value: str) -> str | None:
         folder, file = annotated(folder, value)
@@ -179,6 +189,9 @@ def _by_name(parts: str) -> dict[tuple[str, str], str]:
         if kind in ("L", "F", "C"):
             name, value = _split_name(rest)
             found["input", name] = f"{kind} {value}"
+        elif kind == "M":
+            name, found_value = _split_name(rest)
+            found["M", name] = found_value
         else:
             found[kind, ""] = rest
     return found
@@ -207,6 +220,8 @@ def _reason(
         return "the node's id changed"
     if kind == "V":
         return "it ran in every job before"
+    if kind == "M":
+        return f"an embedding named in input {name} changed"
     if new is None:
         return f"input {name} was removed"
     if old is None:
