@@ -38,21 +38,21 @@ def test_the_first_line_of_the_readme_ends_in_a_picture(tmp_path: Path):
     command = readme_blocks()[0]
     assert command == "python3 main.py"
     port = free_port()  # 8188 may be in use on a developer's machine
-    process = subprocess.Popen(
+    with subprocess.Popen(
         [*shlex.split(command), "--port", str(port)],
         cwd=clone,
         stdout=subprocess.PIPE,
         text=True,
         env=bare_environment(),
-    )
-    try:
-        assert process.stdout is not None
-        picture = Path(process.stdout.readline().strip())
-        with Image.open(picture) as image:
-            assert image.size == (64, 64)
-            assert {"prompt"} <= set(image.info)
-    finally:
-        process.send_signal(signal.SIGINT)
+    ) as process:
+        try:
+            assert process.stdout is not None
+            picture = Path(process.stdout.readline().strip())
+            with Image.open(picture) as image:
+                assert image.size == (64, 64)
+                assert {"prompt"} <= set(image.info)
+        finally:
+            process.send_signal(signal.SIGINT)
         assert process.wait(timeout=60) == 0
 
 
