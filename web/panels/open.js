@@ -10,7 +10,7 @@ const MAX_NAME = 40;
  * @param {import("./index.js").Context} context
  * @param {string} id
  */
-export async function openJob({ api, run, store, notices }, id) {
+export async function openJob({ api, run, store, notices, commands }, id) {
   const known = run.job(id);
   const detail = known?.prompt ? null : await api.job(id);
   const prompt = known?.prompt ?? detail?.workflow?.prompt;
@@ -19,6 +19,7 @@ export async function openJob({ api, run, store, notices }, id) {
   const source = Array.isArray(workflow?.nodes) ? workflow : prompt;
   const name = shorten(describePrompt(prompt));
   store.load(source, { name, isSaved: false });
+  commands.run("view.fit");
   notices.announce(`Opened ${name}`);
 }
 

@@ -71,7 +71,9 @@ export function templatesPanel({ api, store, notices, commands }) {
       api.pageFile(`${FOLDER}/${id}.json`),
       ...inputs.map(putInput),
     ]);
+    if (inputs.length > 0) await commands.run("app.refresh");
     store.load(workflow, { name: title, isSaved: true });
+    commands.run("view.fit");
     notices.announce(`Opened the template ${title}`);
   }
 
