@@ -1,6 +1,5 @@
 """ModelPool: the only holder of live networks; finds or loads the part that a recipe names."""
 
-import importlib
 import os
 import threading
 from collections import OrderedDict
@@ -22,7 +21,6 @@ from engine.diffusion.network_hooks import network_hooks
 from engine.diffusion.patches import Change, PatchTarget, WeightOf, plan_patches
 from engine.diffusion.precision import Precision, compute_dtype
 from engine.diffusion.text import LoadedText, TextTower
-from engine.diffusion.tokenizer import load_tokenizer
 from engine.diffusion.vae import LoadedVae
 
 CPU = torch.device("cpu")
@@ -282,16 +280,6 @@ def _build(source: PartSource) -> nn.Module:
         raise CorruptFile(f"{source.file.path.name} has impossible sizes: {error}.") from error
     check_complete(source, module)
     return module.requires_grad_(False).eval()
-
-
-def preload() -> None:
-    """Imports what the first load of a model needs: seconds that a worker can spend while idle."""
-    for module in (
-        "diffusers.models.unets.unet_2d_condition",
-        "diffusers.models.autoencoders.autoencoder_kl",
-    ):
-        importlib.import_module(module)
-    load_tokenizer()
 
 
 def default_budget(device: torch.device) -> int:
