@@ -2,7 +2,7 @@
 
 /**
  * @typedef {{kind: "" | "waiting" | "running" | "cached" | "ran" | "error", words: string,
- *   reason: string, problem: {message: string, hint: string} | null}} Told
+ *   reason: string, problem: {message: string, hint: string, details: string} | null}} Told
  */
 
 /**
@@ -12,7 +12,7 @@
 export function describeState(state) {
   if (!state) return { kind: "", words: "", reason: "", problem: null };
   const { reason = "", error } = state;
-  const problem = error ? { message: error.message, hint: error.hint ?? "" } : null;
+  const problem = error ? { message: error.message, hint: error.hint ?? "", details: "" } : null;
   switch (state.state) {
     case "waiting":
       return { kind: "waiting", words: "", reason: "It waits for its turn.", problem };

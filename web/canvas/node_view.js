@@ -33,6 +33,7 @@ import { describeState } from "./node_state.js";
  * @property {boolean} isSelected
  * @property {boolean} isDark
  * @property {import("../run/jobs.js").NodeState | null} state
+ * @property {readonly import("../run/problems.js").Problem[]} problems
  */
 
 /**
@@ -149,8 +150,17 @@ export function createNodeView(host, first) {
   }
 
   /** @param {Frame} frame */
-  function showState({ node, spec: type, state }) {
+  function showState({ node, spec: type, layout: now, state, problems }) {
     const told = describeState(state);
+    const wrong = new Set(problems.map((one) => one.inputName));
+    for (const [at, { name }] of now.inputs.entries()) {
+      inputs[at].classList.toggle("has-problem", wrong.has(name));
+    }
+    for (const [at, { input }] of now.widgets.entries()) {
+      const isWrong = wrong.has(input.name);
+      widgets[at].element.classList.toggle("has-problem", isWrong);
+      widgets[at].input.setAttribute("aria-invalid", String(isWrong));
+    }
     element.dataset.state = told.kind;
     badge.hidden = told.words === "";
     badge.textContent = told.words;
@@ -158,10 +168,11 @@ export function createNodeView(host, first) {
     progress.hidden = told.kind !== "running";
     if (state?.progress === null || state?.progress === undefined) progress.removeAttribute("value");
     else progress.value = state.progress;
-    problem.hidden = told.problem === null;
-    if (told.problem) {
-      problem.replaceChildren(el("strong", {}, told.problem.message), told.problem.hint);
-    }
+    const shown = problems.length > 0 ? problems : told.problem ? [told.problem] : [];
+    problem.hidden = shown.length === 0;
+    problem.replaceChildren(
+      ...shown.map(({ message, hint, details }) => el("p", {}, el("strong", {}, message), hint || details)),
+    );
     preview.hidden = !state?.preview || told.kind !== "running";
     if (state?.preview && !preview.hidden) preview.src = state.preview;
     text.hidden = !state?.text;
@@ -212,7 +223,7 @@ export function createNodeView(host, first) {
         element.classList.toggle("selected", isSelected);
         element.setAttribute("aria-current", String(isSelected));
       }
-      if (isNew || lastState !== state || last?.node !== node) showState(frame);
+      if (isNew || lastState !== state || last?.problems !== frame.problems || last?.node !== node) showState(frame);
       lastState = state;
       last = frame;
     },

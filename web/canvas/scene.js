@@ -15,6 +15,7 @@ const MAX_MADE_MOVING = 2; // the same while the view moves
 const MARGIN_PX = 160; // elements are made this far outside the screen
 const POOL_SIZE = 8; // unused elements of one structure
 const SETTLE_MS = 250;
+const NO_PROBLEMS = /** @type {import("../run/problems.js").Problem[]} */ ([]);
 
 /**
  * @typedef {import("../store.js").Viewport} Viewport
@@ -45,6 +46,8 @@ export function createScene({ root, store, run, host }) {
   const structures = new Map();
   /** @type {Map<string, any>} */
   const states = new Map();
+  /** @type {Map<string, import("../run/problems.js").Problem[]> | null} */
+  let problems = null;
   /** @type {Set<() => void>} */
   const followers = new Set();
   let view = store.get().viewport;
@@ -105,6 +108,12 @@ export function createScene({ root, store, run, host }) {
     return states.get(id);
   }
 
+  /** @param {string} id */
+  function problemsOf(id) {
+    problems ??= Map.groupBy(run.problems(), (problem) => problem.nodeId ?? "");
+    return problems.get(id) ?? NO_PROBLEMS;
+  }
+
   /** @param {Node} node */
   function frameOf(node) {
     const { document, specs, selection } = store.get();
@@ -117,6 +126,7 @@ export function createScene({ root, store, run, host }) {
       isSelected: selection.has(node.id),
       isDark: theme.isDark,
       state: stateNow(node.id),
+      problems: problemsOf(node.id),
     };
   }
 
@@ -239,6 +249,7 @@ export function createScene({ root, store, run, host }) {
       clearTimeout(settleTimer);
       view = state.viewport;
       states.clear();
+      problems = null;
     }
     if (state.document !== before.document || state.specs !== before.specs) {
       geometry = geometryOf(state.document, state.specs);
@@ -249,6 +260,7 @@ export function createScene({ root, store, run, host }) {
   run.subscribe((changes) => {
     if (!changes.has("nodes") && !changes.has("problems")) return;
     states.clear();
+    problems = null;
     isStale = true;
     requestFrame();
   });

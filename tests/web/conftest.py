@@ -1,0 +1,54 @@
+"""A server with the built-in model and a real Chromium, for the tests of the page."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from engine.config import ROOT
+from tests.e2e.server_process import ServerProcess
+
+playwright = pytest.importorskip("playwright.sync_api")
+
+CHROMIUM = Path("/usr/bin/chromium")
+FLAGS = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    """A running server; its folder holds the built-in model."""
+    base: Path = tmp_path_factory.mktemp("page")
+    (base / "models").symlink_to(ROOT / "models")
+    with ServerProcess(base) as process:
+        yield process
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[playwright.Browser]:
+    if not CHROMIUM.exists():
+        pytest.skip("Chromium is not installed")
+    with playwright.sync_playwright() as play:
+        browser = play.chromium.launch(executable_path=CHROMIUM, args=list(FLAGS))
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(chromium: playwright.Browser, server: ServerProcess) -> Iterator[playwright.Page]:
+    """The editor with the default workflow; the test fails when the page throws."""
+    context = chromium.new_context(viewport={"width": 1440, "height": 900}, color_scheme="dark")
+    context.grant_permissions(["clipboard-read", "clipboard-write"])
+    page = context.new_page()
+    errors: list[str] = []
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.goto(server.url)
+    page.wait_for_selector("body[data-ready]")
+    yield page
+    context.close()
+    assert not errors, errors
