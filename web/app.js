@@ -76,7 +76,8 @@ export function createApp(root) {
   store.on("focusNode", (/** @type {{id: string, input?: string}} */ { id, input }) => {
     store.select([id]);
     scene.focus(String(id));
-    if (input) scene.viewOf(String(id))?.inputFor(input)?.focus();
+    // The node's element is made with the next frame.
+    if (input) requestAnimationFrame(() => scene.viewOf(String(id))?.inputFor(input)?.focus());
   });
 
   /** @returns {import("./canvas/node_view.js").NodeHost} */
@@ -203,7 +204,7 @@ export function createApp(root) {
     const journal = createJournal({ store, shelf: browserShelf("weft-journal"), ...held });
     const { own, left } = await journal.recover();
     for (const tab of [...own, ...left]) {
-      store.load(tab.file, { name: tab.name, path: tab.path, isSaved: !tab.isDirty });
+      store.load(tab.file, { ...tab, isSaved: !tab.isDirty });
       if (tab.viewport) store.setViewport(tab.viewport);
     }
     const active = own.findIndex((tab) => tab.isActive);

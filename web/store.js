@@ -1,7 +1,7 @@
 /** The state of the editor: open workflows, their history, the selection; knows no DOM. */
 
 import { emptyDocument } from "./graph/document.js";
-import { isPrompt, isWorkflow, readAny, writeFile } from "./graph/format.js";
+import { readAny, writeFile } from "./graph/format.js";
 import { VIRTUAL, readSpecs } from "./graph/specs.js";
 import { toPrompt } from "./graph/to_prompt.js";
 import { createHistory } from "./undo/history.js";
@@ -47,11 +47,12 @@ export function createStore(newId = () => Math.random().toString(36).slice(2, 12
    * @param {Document} document
    * @param {string} name
    * @param {string} path
+   * @param {string} [id]
    * @returns {Tab}
    */
-  function newTab(document, name, path) {
+  function newTab(document, name, path, id = newId()) {
     const history = createHistory(document);
-    return { id: newId(), name, path, history, saved: document, selection: NONE, viewport: null };
+    return { id, name, path, history, saved: document, selection: NONE, viewport: null };
   }
 
   function tab() {
@@ -170,14 +171,14 @@ export function createStore(newId = () => Math.random().toString(36).slice(2, 12
     /**
      * Open a workflow in a tab of its own and show it. An untouched empty tab is used up.
      * @param {Document | Record<string, any>} source a document, a workflow file or a prompt
-     * @param {{name?: string, path?: string, isSaved?: boolean}} [how] `path`: its file among the
-     *   user's workflows
+     * @param {{name?: string, path?: string, isSaved?: boolean, id?: string}} [how] `path`: its file
+     *   among the user's workflows; `id`: the tab's, when it is opened again
      * @returns {string} the tab's id
      */
-    load(source, { name = "Workflow", path = "", isSaved = true } = {}) {
-      const isFile = isWorkflow(source) || isPrompt(source) || isPrompt(source.prompt);
-      const document = isFile ? readAny(source, specs) : /** @type {Document} */ (source);
-      const opened = newTab(document, name, path);
+    load(source, { name = "Workflow", path = "", isSaved = true, id } = {}) {
+      const isDocument = source.nodes instanceof Map;
+      const document = isDocument ? /** @type {Document} */ (source) : readAny(source, specs);
+      const opened = newTab(document, name, path, id);
       if (!isSaved) opened.saved = emptyDocument();
       const current = tab();
       const isUnused = current.history.present.nodes.size === 0 && !current.history.undoLabel;
