@@ -118,6 +118,7 @@ def test_move_undo_redo(page: Page) -> None:
     start = place(page, "KSampler")
     x, y = head(page, "KSampler")
     drag(page, (x, y), (x + 60, y + 240))
+    page.wait_for_timeout(60)
     moved = place(page, "KSampler")
     assert moved[1] - start[1] > 200
     page.keyboard.press("Control+z")

@@ -14,8 +14,8 @@ export function followFiles({ scene, context, edit }) {
   const { store, api, notices } = context;
 
   async function installed() {
-    const found = await api.models().catch(() => []);
-    return Array.isArray(found) ? found : (found?.files ?? found?.models ?? []);
+    const found = await api.models().catch(() => null);
+    return found?.models ?? [];
   }
 
   /**

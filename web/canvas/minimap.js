@@ -41,9 +41,11 @@ export function createMinimap(scene, store) {
     }
     context.globalAlpha = 1;
     context.fillStyle = theme.dim;
+    context.globalAlpha = 0.55;
     context.beginPath();
     for (const box of geometry.boxes) context.rect(box.x, box.y, box.width, box.height);
     context.fill();
+    context.globalAlpha = 1;
     context.strokeStyle = theme.accent;
     context.lineWidth = 3 / scale;
     context.strokeRect(seen[0], seen[1], seen[2], seen[3]);

@@ -6,6 +6,7 @@ import { button, el } from "../panels/dom.js";
 import { makeWidget } from "../widgets/make_widget.js";
 import { fileOfValue, pictureBox, uploadButton } from "../widgets/picture.js";
 import { typeColour } from "./colours.js";
+import { createFilm } from "./film.js";
 import { describeState } from "./node_state.js";
 
 /**
@@ -63,7 +64,7 @@ export function createNodeView(host, first) {
   const head = el("header", { class: "node-head" }, fold, title, badge);
   const progress = el("progress", { class: "node-progress", max: "1", hidden: true });
   const problem = el("div", { class: "node-problem", hidden: true });
-  const preview = el("img", { class: "live-preview", alt: "", hidden: true, draggable: "false" });
+  const film = createFilm("Step");
   const text = el("div", { class: "node-text", hidden: true });
   const grip = el("div", { class: "grip", data: { grip: "" } });
   const element = el(
@@ -90,7 +91,8 @@ export function createNodeView(host, first) {
   if (uploadName && pictures) {
     pictures.element.after(uploadButton((file) => host.upload(id, uploadName, file)));
   }
-  element.append(preview, text, problem, grip);
+  element.append(film.element, text, problem, grip);
+  badge.before(film.toggle);
   head.addEventListener("dblclick", () => host.rename(id));
 
   /** @param {Frame} frame */
@@ -173,8 +175,7 @@ export function createNodeView(host, first) {
     problem.replaceChildren(
       ...shown.map(({ message, hint, details }) => el("p", {}, el("strong", {}, message), hint || details)),
     );
-    preview.hidden = !state?.preview || told.kind !== "running";
-    if (state?.preview && !preview.hidden) preview.src = state.preview;
+    film.update(state?.frames ?? [], told.kind === "running" ? (state?.preview ?? null) : null);
     text.hidden = !state?.text;
     text.textContent = state?.text ?? "";
     if (pictures) pictures.update(shownPictures(node, type, state), emptyWords(type));

@@ -64,6 +64,7 @@ export function createScene({ root, store, run, host }) {
   let isStale = true; // elements may be out of date
   let isGridShown = true;
   let isMoving = false;
+  let isFitted = false; // the whole is shown: it stays so when the window changes
 
   function requestFrame() {
     if (isAsked) return;
@@ -221,11 +222,24 @@ export function createScene({ root, store, run, host }) {
   /** @param {Viewport} next */
   function setView(next) {
     view = next;
+    isFitted = false;
     requestFrame();
     clearTimeout(settleTimer);
     settleTimer = window.setTimeout(settle, SETTLE_MS);
     if (!isMoving) layer.classList.add("moving"); // scaled as a picture until it rests
     isMoving = true;
+  }
+
+  /** Show these nodes as a whole; all of them when none are given. @param {Iterable<string>} [ids] */
+  function fit(ids) {
+    const { document, specs } = store.get();
+    const all = ids
+      ? [...ids].flatMap((id) => document.nodes.get(id) ?? [])
+      : [...document.nodes.values()];
+    const box = boundsOf(all, specs);
+    if (!box || width === 0) return;
+    setView(fitted(box, width, height, ids ? 1.2 : 1));
+    isFitted = !ids;
   }
 
   function resize() {
@@ -234,6 +248,7 @@ export function createScene({ root, store, run, host }) {
     [width, height] = [box.width, box.height];
     canvas.width = Math.max(1, Math.round(width * ratio));
     canvas.height = Math.max(1, Math.round(height * ratio));
+    if (isFitted) fit();
     requestFrame();
   }
 
@@ -341,13 +356,7 @@ export function createScene({ root, store, run, host }) {
       setView(zoomAt(view, factor, x, y));
     },
 
-    /** Show these nodes as a whole; all of them when none are given. @param {Iterable<string>} [ids] */
-    fit(ids) {
-      const { document, specs } = store.get();
-      const all = ids ? [...ids].flatMap((id) => document.nodes.get(id) ?? []) : [...document.nodes.values()];
-      const box = boundsOf(all, specs);
-      if (box) setView(fitted(box, width, height, ids ? 1.2 : 1));
-    },
+    fit,
 
     /** Bring a node into sight and give it the focus. @param {string} id */
     focus(id) {

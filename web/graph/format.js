@@ -106,8 +106,6 @@ function readNode(raw) {
   if (raw?.id === undefined || typeof raw.type !== "string") {
     throw new FormatError("A node of the file has no id or no type.");
   }
-  const withoutLink = ({ link: _link, ...slot }) => slot;
-  const withoutLinks = ({ links: _links, ...slot }) => slot;
   return {
     ...raw,
     id: String(raw.id),
@@ -115,16 +113,16 @@ function readNode(raw) {
     size: pair(raw.size),
     mode: raw.mode ?? 0,
     flags: raw.flags ?? {},
-    inputs: (raw.inputs ?? []).map((/** @type {any} */ slot) => slotOf(withoutLink(slot))),
-    outputs: (raw.outputs ?? []).map((/** @type {any} */ slot) => slotOf(withoutLinks(slot))),
+    inputs: (raw.inputs ?? []).map(slotOf),
+    outputs: (raw.outputs ?? []).map(slotOf),
   };
 }
 
 /**
- * A slot; old files say 0 for any type and list the choices of a COMBO.
- * @param {any} slot
+ * A slot without its links; old files say 0 for any type and list the choices of a COMBO.
+ * @param {any} raw
  */
-function slotOf(slot) {
+function slotOf({ link: _link, links: _links, ...slot }) {
   const type = typeof slot.type === "string" ? slot.type : Array.isArray(slot.type) ? "COMBO" : "*";
   if (type === slot.type) return slot;
   return { ...slot, type, [SAVED_TYPE]: slot.type };
@@ -217,11 +215,12 @@ export function writeFile(document, specs) {
       ...savedValues(node, spec),
     };
   });
+  const links = [...document.links.values()];
   return {
     ...document.rest,
     ...counters(document),
     nodes,
-    links: [...document.links.values()].map(document.isSchema1 ? objectLink : listLink),
+    links: document.isSchema1 ? links.map(objectLink) : links.map(listLink),
     groups: document.groups,
     version: document.rest.version ?? 0.4,
   };

@@ -130,7 +130,7 @@ function inputsOf(node, spec) {
     const name = slot.widget?.name ?? slot.name;
     const declared = spec?.inputs.find((input) => input.name === name);
     const isWidget = Boolean(declared ? declared.isWidget : slot.widget);
-    const socket = newSocket(name, slot.type, index, isWidget, declared);
+    const socket = newSocket(name, slot.type, index, isWidget && Boolean(declared), declared);
     names.add(name);
     if (isWidget && declared) byWidget.set(name, socket);
     else wired.push(socket);

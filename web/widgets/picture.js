@@ -37,6 +37,7 @@ export function pictureBox(onOpen) {
         image.addEventListener("load", () => {
           image.classList.toggle("small", image.naturalWidth <= 128);
         });
+        image.addEventListener("error", () => image.classList.add("gone"));
         const button = el("button", { class: "picture", type: "button", title: name }, image);
         button.addEventListener("click", () => {
           onOpen([...element.children].indexOf(button));
