@@ -147,7 +147,7 @@ def serve_parser() -> argparse.ArgumentParser:
     )
     group = parser.add_argument_group("server")
     group.add_argument("--listen", nargs="?", const="0.0.0.0", default="127.0.0.1", metavar="IP")
-    group.add_argument("--port", type=int, default=8188)
+    group.add_argument("--port", type=_port, metavar="PORT", default=8188)
     group.add_argument("--allow-host", action="append", default=[], metavar="NAME")
     group.add_argument("--enable-cors-header", nargs="?", const="*", metavar="ORIGIN")
     group.add_argument("--require-token", action="store_true", help="ask for a token on loopback")
@@ -169,18 +169,25 @@ def serve_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _port(text: str) -> int:
+    if not text.isdecimal() or int(text) > 65535:
+        raise argparse.ArgumentTypeError(f"{text} is no port from 0 to 65535")
+    return int(text)
+
+
 def parse_serve(argv: Sequence[str]) -> Launch:
     """The launch that a command line asks for; argparse ends the process on a wrong flag."""
-    options = serve_parser().parse_args(argv)
+    parser = serve_parser()
+    options = parser.parse_args(argv)
     values = vars(options)
+    if (options.tls_keyfile is None) != (options.tls_certfile is None):
+        parser.error("--tls-keyfile and --tls-certfile need each other")
     notes = [
         f"--{name}: no effect here ({why})."
         for name, why in {**NO_EFFECT, **NO_EFFECT_WITH_VALUE}.items()
         if values[name.replace("-", "_")] not in (None, False)
     ]
-    tls = None
-    if options.tls_keyfile and options.tls_certfile:
-        tls = (options.tls_certfile, options.tls_keyfile)
+    tls = (options.tls_certfile, options.tls_keyfile) if options.tls_certfile else None
     return Launch(
         config=config_of(options, argv),
         opens_browser=not options.disable_auto_launch,

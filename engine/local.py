@@ -137,7 +137,7 @@ class Weft:
 
     def close(self) -> None:
         """Write what is to be kept and end the threads."""
-        self._parts.core.close()
+        self._parts.close()
 
     @property
     def specs(self) -> Iterable[NodeSpec]:

@@ -24,6 +24,7 @@ from engine.run.core import JobRequest, WorkerCore
 from engine.run.digests import Digests
 from engine.run.disk_cache import DiskCache
 from engine.run.folders import Folders
+from engine.run.keys import PastKeys
 from engine.run.link import Json, WorkerLink
 from engine.run.memory_cache import MemoryCache
 from engine.run.process_memory import available_bytes, total_bytes
@@ -146,6 +147,7 @@ def build_parts(
         _caches(config, folders, assets, CodecTable([tensors]), announce),
         emit,
         environment=_environment(device, config, torch.__version__),
+        past=PastKeys(state / "reasons.json"),
         node_mode=torch.no_grad,
     )
     parts = Parts(

@@ -83,7 +83,12 @@ async def _listen(runner: web.AppRunner, config: Config, tls: tuple[Path, Path] 
     context = None
     if tls:
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-        context.load_cert_chain(*tls)
+        try:
+            context.load_cert_chain(*tls)
+        except (OSError, ssl.SSLError) as error:
+            raise LaunchError(
+                f"The certificate {tls[0]} with the key {tls[1]} cannot be used: {error}."
+            ) from error
     site = web.TCPSite(runner, config.listen, config.port, ssl_context=context)
     try:
         await site.start()

@@ -91,6 +91,7 @@ class WorkerCore:
         emit: Callable[[RunEvent], None],
         *,
         environment: str = "",
+        past: PastKeys | None = None,
         node_mode: Callable[[], AbstractContextManager[Any]] = nullcontext,
     ) -> None:
         self._registry = registry
@@ -99,7 +100,7 @@ class WorkerCore:
         self._caches = caches
         self._emit = emit
         self._environment = environment
-        self._past = PastKeys()
+        self._past = past or PastKeys()
         self._node_mode = node_mode
         self._loop = LoopThread(node_mode)
         self._previews = Previews(emit)
@@ -166,6 +167,7 @@ class WorkerCore:
 
     def close(self) -> None:
         """End the threads and write what is to be kept."""
+        self._past.save()
         self._loop.close()
         self._previews.close()
         if self._caches.disk is not None:

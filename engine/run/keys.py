@@ -1,7 +1,11 @@
 """The cache keys of one run's nodes, and why a node has to run, compared with runs before."""
 
+import contextlib
+import json
+import os
 from collections import OrderedDict
 from collections.abc import Iterable
+from pathlib import Path
 
 from engine.api.errors import GraphInvalid
 from engine.graph.fingerprint import Fingerprinter, Key, explain
@@ -9,13 +13,21 @@ from engine.graph.prompt import Graph, Node
 from engine.graph.walk import Walk, walk
 
 _REMEMBERED = 20_000
+_STORED = 2_000
 
 
 class PastKeys:
-    """What the keys of nodes were made from when they were last part of a run."""
+    """What the keys of nodes were made from when they were last part of a run.
 
-    def __init__(self) -> None:
+    With a `path` the newest are still known after a restart; reasons get by without that file.
+    """
+
+    def __init__(self, path: Path | None = None) -> None:
+        self._path = path
         self._parts: OrderedDict[tuple[str, str], str] = OrderedDict()
+        with contextlib.suppress(OSError, ValueError, TypeError):
+            stored = json.loads(path.read_bytes()) if path else ()
+            self._parts.update(((str(i), str(kind)), str(parts)) for i, kind, parts in stored)
 
     def parts_of(self, node: Node) -> str | None:
         return self._parts.get((node.id, node.class_type))
@@ -27,6 +39,16 @@ class PastKeys:
         self._parts.move_to_end(place)
         if len(self._parts) > _REMEMBERED:
             self._parts.popitem(last=False)
+
+    def save(self) -> None:
+        """Store the newest; what cannot be stored is only a reason less."""
+        if self._path is None:
+            return
+        newest = [(*place, parts) for place, parts in self._parts.items()][-_STORED:]
+        temporary = self._path.with_suffix(f".{os.getpid()}.tmp")
+        with contextlib.suppress(OSError):
+            temporary.write_text(json.dumps(newest), encoding="utf-8")
+            temporary.replace(self._path)
 
 
 class RunKeys:

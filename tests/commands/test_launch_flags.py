@@ -69,3 +69,13 @@ def test_unknown_flag_is_refused(capsys: pytest.CaptureFixture[str]):
         parse_serve(["--no-such-flag"])
     assert ended.value.code == 2
     assert "--no-such-flag" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "flags", [["--port", "65536"], ["--port", "-1"], ["--port", "x"], ["--tls-keyfile", "key.pem"]]
+)
+def test_flags_that_cannot_be_met_are_refused(flags: list[str], capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(SystemExit) as ended:
+        parse_serve(flags)
+    assert ended.value.code == 2
+    assert flags[0] in capsys.readouterr().err

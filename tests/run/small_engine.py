@@ -23,6 +23,7 @@ from engine.run.core import JobRequest, WorkerCore
 from engine.run.digests import Digests
 from engine.run.disk_cache import DiskCache
 from engine.run.folders import make_folders
+from engine.run.keys import PastKeys
 from engine.run.memory_cache import MemoryCache
 from engine.run.store import Caches
 
@@ -128,6 +129,7 @@ class SmallEngine:
             Caches(memory=self.memory, disk=self.disk, is_shown_file_there=self.files.is_there),
             self.events.append,
             node_mode=node_mode,
+            past=PastKeys(state / "reasons.json"),
         )
 
     def run(

@@ -990,3 +990,18 @@ def test_any_graph_gives_what_direct_evaluation_gives(data: st.DataObject):
             engine.run({**prompt, **shown})
             assert {i: engine.shown(f"o{i}") for i in values} == {i: [v] for i, v in values.items()}
         engine.close()
+
+
+def test_what_changed_is_known_after_a_restart(tmp_path: Path):
+    before = SmallEngine(tmp_path)
+    before.run(chain(2, seed=1))
+    before.close()
+    after = SmallEngine(tmp_path)
+    after.run(chain(2, seed=2))
+    assert after.reason("0") == "input a changed"
+    after.close()
+    (tmp_path / "user" / "weft" / "reasons.json").write_text('[[1], {}, "x"')
+    damaged = SmallEngine(tmp_path)
+    damaged.run(chain(2, seed=3))
+    assert damaged.reason("0") == "first run"
+    damaged.close()
