@@ -9,7 +9,6 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 
 from engine.cli import say
 from engine.setup import ROOT, VENV
@@ -35,16 +34,17 @@ def main(argv: Sequence[str]) -> int:
     return check() if name == "check" else test(rest)
 
 
-def check() -> int:
+def check(*, with_tests: bool = True) -> int:
     """Lint, format, types, layers and fast tests; two at a time, each one's output whole."""
     steps: dict[str, list[str]] = {
         "lint": [str(BIN / "ruff"), "check", "."],
         "format": [str(BIN / "ruff"), "format", "--check", "."],
         "types": [str(BIN / "basedpyright"), "--level", "error"],
         "layers": [str(BIN / "lint-imports"), "--no-cache"],
-        "tests": [sys.executable, "-m", "pytest", "-x", "-n", "2", "-m", IS_FAST],
     }
-    if shutil.which("node") and any((ROOT / "tests" / "web").glob("**/*.test.js")):
+    if with_tests:
+        steps["tests"] = [sys.executable, "-m", "pytest", "-x", "-n", "2", "-m", IS_FAST]
+    if shutil.which("node"):
         steps["web tests"] = ["node", "--test", "tests/web/"]
     started = time.monotonic()
     with ThreadPoolExecutor(2) as pool:
@@ -54,6 +54,7 @@ def check() -> int:
             sys.stdout.write(output)
         sys.stdout.write(f"{'failed' if code else 'ok':7}{step} ({seconds:.0f} s)\n")
     sys.stdout.write(f"{time.monotonic() - started:.0f} s in all\n")
+    sys.stdout.flush()
     return 1 if any(code for _, code, _, _ in results) else 0
 
 
@@ -71,10 +72,11 @@ def test(argv: Sequence[str]) -> int:
                 subprocess.run([*need.install], check=False)
         missing = [need for need in _needs() if not need.is_here]
     marks = " and ".join(f"not {need.mark}" for need in missing)
-    code = 0 if more else _show("check", [sys.executable, "main.py", "check"])
+    code = 0 if more else check(with_tests=False)
     selection = ["-m", marks] if marks else []
-    command = [sys.executable, "-m", "pytest", "--durations=8", *selection, *more]
-    code = _show("tests", command) or code
+    command = [sys.executable, "-m", "pytest", "--durations=8", "-n", "2", *selection, *more]
+    say(f"== {' '.join(command[1:])}")
+    code = subprocess.run(command, cwd=ROOT, check=False).returncode or code
     left_out = [need for need in missing if need.mark != "gpu"]
     for need in missing:
         say(f"Left out: tests marked '{need.mark}', since {need.name} is not here. {need.how}")
@@ -95,6 +97,12 @@ def _needs() -> list[Need]:
             is_here=any(shutil.which(n) for n in ("chromium", "chromium-browser", "google-chrome")),
             how="Debian and Ubuntu: sudo apt-get install chromium",
             install=apt if can_apt else (),
+        ),
+        Need(
+            name="Node.js",
+            mark="node",
+            is_here=shutil.which("node") is not None,
+            how="The tests of the page's modules need it: https://nodejs.org",
         ),
         Need(
             name="an NVIDIA GPU",
@@ -119,8 +127,3 @@ def _run(command: Sequence[str]) -> tuple[int, float, str]:
         check=False,
     )
     return result.returncode, time.monotonic() - started, result.stdout
-
-
-def _show(title: str, command: Sequence[str]) -> int:
-    say(f"== {title}: {' '.join(Path(c).name if c == sys.executable else c for c in command)}")
-    return subprocess.run(command, cwd=ROOT, check=False).returncode
