@@ -32,12 +32,11 @@ export function createSettings({ api, notices, commands, run }) {
   }
 
   function themeChoice() {
-    const now = localStorage.getItem(THEME) ?? "system";
     const choice = (/** @type {Theme} */ value, /** @type {string} */ words) =>
       el(
         "label",
         { class: "choice" },
-        el("input", { type: "radio", name: "theme", value, checked: value === now, on: { change: () => setTheme(value) } }),
+        el("input", { type: "radio", name: "theme", value, on: { change: () => setTheme(value) } }),
         words,
       );
     return el(
@@ -114,6 +113,8 @@ export function createSettings({ api, notices, commands, run }) {
   commands.add({ id: "server.free", title: "Free the device's memory", run: freeMemory });
   return {
     open() {
+      const theme = localStorage.getItem(THEME) ?? "system";
+      for (const choice of dialog.element.querySelectorAll("input")) choice.checked = choice.value === theme;
       dialog.open();
       load();
     },

@@ -13,7 +13,7 @@ const PREFIX = "session-";
  * @property {(name: string, text: string) => Promise<void>} put
  * @property {(name: string) => Promise<void>} remove
  *
- * @typedef {{name: string, path: string, isDirty: boolean, isActive: boolean,
+ * @typedef {{id: string, name: string, path: string, isDirty: boolean, isActive: boolean,
  *   viewport: import("../store.js").Viewport | null, file: any}} SavedTab
  */
 
@@ -36,9 +36,9 @@ export function createJournal({ store, shelf, session, isAlive, now = Date.now }
     clearTimeout(timer);
     timer = undefined;
     const { specs } = store.get();
-    const tabs = store.snapshot().map(({ name, path, document, isDirty, viewport, isActive }) => {
+    const tabs = store.snapshot().map(({ id, name, path, document, isDirty, viewport, isActive }) => {
       if (!written.has(document)) written.set(document, writeFile(document, specs));
-      return { name, path, isDirty, viewport, isActive, file: written.get(document) };
+      return { id, name, path, isDirty, viewport, isActive, file: written.get(document) };
     });
     return shelf.put(PREFIX + session, toJson({ time: now(), tabs }));
   }
@@ -47,6 +47,7 @@ export function createJournal({ store, shelf, session, isAlive, now = Date.now }
     /** From now on every change is kept. */
     follow() {
       isOn = true;
+      void save();
       store.subscribe((state, before) => {
         const isSame = state.document === before.document && state.tabs.length === before.tabs.length;
         if ((isSame && state.tabId === before.tabId && state.viewport === before.viewport) || timer) return;
