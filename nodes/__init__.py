@@ -19,6 +19,7 @@ from nodes import (
     sampling,
     sigmas,
     strings,
+    upscale,
     vae,
 )
 
@@ -37,6 +38,7 @@ BUILTIN = (
     vae,
     image,
     image_files,
+    upscale,
     mask,
     primitives,
     strings,

@@ -10,7 +10,6 @@ from engine.api import (
     NodeError,
     RunContext,
     Socket,
-    UpscaleModel,
     Vae,
     node,
 )
@@ -56,14 +55,6 @@ def load_image_only_checkpoint(
     _not_usable(ctx.files.resolve("checkpoints", ckpt_name), "picture-to-video models")
 
 
-@node("UpscaleModelLoader", title="Load Upscale Model", category="loaders")
-def load_upscale_model(
-    model_name: Annotated[str, Choice(folder="upscale_models")], ctx: RunContext
-) -> UpscaleModel:
-    """Refuses an upscale model: such models cannot be used yet."""
-    _not_usable(ctx.files.resolve("upscale_models", model_name), "upscale models")
-
-
 @node("StyleModelLoader", title="Load Style Model", category="loaders")
 def load_style_model(
     style_model_name: Annotated[str, Choice(folder="style_models")], ctx: RunContext
@@ -81,7 +72,6 @@ def load_gligen(gligen_name: Annotated[str, Choice(folder="gligen")], ctx: RunCo
 NODES = [
     load_unet,
     load_image_only_checkpoint,
-    load_upscale_model,
     load_style_model,
     load_gligen,
 ]

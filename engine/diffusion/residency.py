@@ -6,6 +6,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -14,14 +15,16 @@ from torch import Tensor, nn
 
 from engine.api.errors import CorruptFile, ModelError, OutOfMemory
 from engine.api.recipe import Recipe
-from engine.diffusion.checkpoint import PartSource, check_complete, part_source
+from engine.diffusion.checkpoint import PARTS, PartSource, check_complete
 from engine.diffusion.controlnet import LoadedControl
 from engine.diffusion.network import LoadedDenoiser, sd_alphas_cumprod
 from engine.diffusion.network_hooks import network_hooks
 from engine.diffusion.patches import Change, PatchTarget, WeightOf, plan_patches
 from engine.diffusion.precision import Precision, compute_dtype
 from engine.diffusion.text import LoadedText, TextTower
+from engine.diffusion.upscaler import LoadedUpscaler, upscaler_source
 from engine.diffusion.vae import LoadedVae
+from engine.diffusion.weightfile import WeightFile, open_weights
 
 CPU = torch.device("cpu")
 LARGE_BYTES = 200_000_000  # from here on a load is announced
@@ -194,7 +197,7 @@ class ModelPool:
         key = (recipe.part, recipe.family, *(f.identity for f in recipe.files))
         base = self._bases.get(key)
         if base is None:
-            base = self._bases[key] = BaseWeights(part_source(recipe))
+            base = self._bases[key] = BaseWeights(_source(recipe))
         return base
 
     def _weights_of(self, recipe: Recipe) -> WeightOf:
@@ -270,6 +273,11 @@ class _Weights:
             return self.base.shared(name, self.device, self.dtype)
         weight = self.changed(name).to(self.dtype or self.base.stored_dtype(name))
         return nn.Parameter(weight, requires_grad=False)
+
+
+def _source(recipe: Recipe) -> PartSource:
+    """How to make the part that a recipe names. Raises: CorruptFile, NotThisFamily."""
+    return SOURCES[recipe.part](open_weights(Path(recipe.files[0].path)))
 
 
 def _build(source: PartSource) -> nn.Module:
@@ -382,9 +390,20 @@ def _control(recipe: Recipe, entry: _Entry) -> LoadedControl:
     )
 
 
+def _upscaler(recipe: Recipe, entry: _Entry) -> LoadedUpscaler:
+    return LoadedUpscaler(
+        model=entry.module,  # pyright: ignore[reportArgumentType] - upscaler_source made it
+        device=entry.device,
+        dtype=entry.dtype,
+    )
+
+
+SOURCES: dict[str, Callable[[WeightFile], PartSource]] = {**PARTS, "upscaler": upscaler_source}
+
 VIEWS: dict[str, Callable[[Recipe, _Entry], Loaded]] = {
     "denoiser": _denoiser,
     "text": _text,
     "vae": _vae,
     "control": _control,
+    "upscaler": _upscaler,
 }

@@ -1,0 +1,167 @@
+"""Upscale models on tiny files: every ESRGAN layout, tiles, and what is refused."""
+
+import hashlib
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from engine.api.errors import CorruptFile, ModelError, NodeError
+from engine.diffusion import upscaler
+from engine.diffusion.residency import ModelPool
+from engine.diffusion.upscaler import Esrgan, EsrganLayout, open_upscaler, upscale
+from nodes.upscale import image_upscale_with_model, load_upscale_model
+from tests.nodes.context import context
+
+Weights = dict[str, torch.Tensor]
+
+
+def layout(**changes: Any) -> EsrganLayout:
+    sizes: dict[str, Any] = {
+        "in_channels": 3,
+        "out_channels": 3,
+        "width": 8,
+        "growth": 4,
+        "blocks": 2,
+        "doublings": 2,
+    }
+    return EsrganLayout(**{**sizes, **changes})
+
+
+def network(sizes: EsrganLayout) -> Esrgan:
+    torch.manual_seed(1)
+    return Esrgan(sizes).eval().requires_grad_(False)
+
+
+def new_names(net: Esrgan) -> Weights:
+    """Real-ESRGAN's key layout."""
+    return {
+        re.sub(r"conv_up\.(\d)", lambda m: f"conv_up{int(m[1]) + 1}", k): v
+        for k, v in net.state_dict().items()
+    }
+
+
+def old_names(net: Esrgan) -> Weights:
+    """ESRGAN's key layout: layers by number."""
+    ups = len(net.conv_up)
+    place = {"conv_first": "model.0", "conv_body": f"model.1.sub.{len(net.body)}"}
+    place.update({f"conv_up.{n}": f"model.{3 + 3 * n}" for n in range(ups)})
+    place.update({"conv_hr": f"model.{2 + 3 * ups}", "conv_last": f"model.{4 + 3 * ups}"})
+    named: Weights = {}
+    for key, value in net.state_dict().items():
+        module, _, end = key.rpartition(".")
+        inner = re.sub(r"body\.(\d+)\.rdb(\d)\.(conv\d)", r"model.1.sub.\1.RDB\2.\3.0", module)
+        named[f"{place.get(module, inner)}.{end}"] = value
+    return named
+
+
+def trunk_names(net: Esrgan) -> Weights:
+    """The key layout between the two."""
+    named: Weights = {}
+    for key, value in new_names(net).items():
+        key = re.sub(r"^body\.(\d+)\.rdb(\d)", r"RRDB_trunk.\1.RDB\2", key)
+        for ours, theirs in (
+            ("conv_body", "trunk_conv"),
+            ("conv_up", "upconv"),
+            ("conv_hr", "HRconv"),
+        ):
+            key = key.replace(ours, theirs)
+        named[key] = value
+    return named
+
+
+def wrapped_names(net: Esrgan) -> Weights:
+    return {f"params_ema.{key}": value for key, value in new_names(net).items()}
+
+
+def written(path: Path, weights: Weights) -> Path:
+    save_file({k: v.contiguous() for k, v in weights.items()}, path)
+    return path
+
+
+def run(path: Path, image: torch.Tensor) -> torch.Tensor:
+    recipe = open_upscaler(path, hashlib.sha256(path.read_bytes()).hexdigest(), path.name)
+    with ModelPool().use(recipe) as loaded:
+        return upscale(loaded, image)
+
+
+def picture(*shape: int) -> torch.Tensor:
+    return torch.rand(shape, generator=torch.Generator().manual_seed(2))
+
+
+@pytest.mark.parametrize("names", [new_names, old_names, trunk_names, wrapped_names])
+@pytest.mark.parametrize("doublings", [0, 1, 2, 3])
+def test_every_key_layout_and_scale(tmp_path: Path, names: Any, doublings: int) -> None:
+    net = network(layout(doublings=doublings))
+    image = picture(2, 5, 6, 3)
+    out = run(written(tmp_path / "a.safetensors", names(net)), image)
+    want = net(image.movedim(-1, 1)).clamp(0, 1).movedim(1, -1)
+    assert out.shape == (2, 5 * 2**doublings, 6 * 2**doublings, 3)
+    torch.testing.assert_close(out, want)
+
+
+@pytest.mark.parametrize(("unshuffle", "scale"), [(2, 2), (4, 1)])
+def test_smaller_scales_fold_their_input(tmp_path: Path, unshuffle: int, scale: int) -> None:
+    net = network(layout(unshuffle=unshuffle))
+    out = run(written(tmp_path / "a.safetensors", new_names(net)), picture(1, 7, 9, 3))
+    assert out.shape == (1, 7 * scale, 9 * scale, 3)
+
+
+def test_pickled_files_are_read(tmp_path: Path) -> None:
+    net = network(layout())
+    torch.save({"params_ema": new_names(net)}, tmp_path / "a.pth")
+    assert run(tmp_path / "a.pth", picture(1, 4, 4, 4)).shape == (1, 16, 16, 3)
+
+
+def test_tiles_report_progress_and_stop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "models/upscale_models"
+    folder.mkdir(parents=True)
+    written(folder / "a.safetensors", new_names(network(layout(blocks=1, doublings=1))))
+    monkeypatch.setattr(upscaler, "TILE", 48)
+    ctx = context(tmp_path)
+    model = load_upscale_model("a.safetensors", ctx=ctx)
+    image = picture(2, 64, 20, 3)
+    out = image_upscale_with_model(model, image, ctx=ctx)
+    assert out.shape == (2, 128, 40, 3)
+    assert ctx.reports == [(n, 4) for n in (1, 2, 3, 4)]
+    monkeypatch.setattr(upscaler, "TILE", 512)
+    whole = image_upscale_with_model(model, image, ctx=context(tmp_path))
+    torch.testing.assert_close(out, whole, atol=0.02, rtol=0)
+    stopping = context(tmp_path, cancel_after=2)
+    with pytest.raises(Exception, match="interrupted"):
+        image_upscale_with_model(model, image, ctx=stopping)
+    assert len(stopping.reports) == 2
+
+
+def test_short_memory_makes_tiles_smaller(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Hungry(Esrgan):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            if x.shape[2] > 256:
+                raise torch.OutOfMemoryError
+            return super().forward(x)
+
+    net = Hungry(layout(blocks=1, doublings=0)).eval()
+    cpu = upscaler.LoadedUpscaler(model=net, device=torch.device("cpu"), dtype=torch.float32)
+    assert upscale(cpu, picture(1, 300, 8, 3)).shape == (1, 300, 8, 3)
+
+
+def test_other_kinds_name_the_package(tmp_path: Path) -> None:
+    path = written(tmp_path / "swin.safetensors", {"layers.0.weight": torch.ones(2, 2)})
+    with pytest.raises(ModelError, match=r"swin\.safetensors.*pip install spandrel"):
+        open_upscaler(path, "0", "swin.safetensors")
+
+
+def test_missing_weights_are_named(tmp_path: Path) -> None:
+    weights = new_names(network(layout()))
+    del weights["conv_hr.weight"]
+    with pytest.raises(CorruptFile, match="conv_hr"):
+        run(written(tmp_path / "a.safetensors", weights), picture(1, 4, 4, 3))
+
+
+def test_a_grey_picture_is_refused(tmp_path: Path) -> None:
+    path = written(tmp_path / "a.safetensors", new_names(network(layout())))
+    with pytest.raises(NodeError, match="reads 3 channels, but the picture has 1"):
+        run(path, picture(1, 4, 4, 1))
