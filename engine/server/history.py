@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, cast
 
 from engine.run.job import Job, JobState
-from engine.server.wire import JobView
+from engine.server.wire import JobView, record_json
 
 Json = dict[str, Any]
 
@@ -50,14 +50,7 @@ def history_entry(job: Job) -> Json:
         },
         "meta": {node: _owner(job, node) for node in job.results},
         "weft": {
-            "nodes": {
-                node: {
-                    "state": record.state,
-                    "reason": record.reason,
-                    "seconds": round(record.seconds, 6),
-                }
-                for node, record in job.records.items()
-            },
+            "nodes": {node: record_json(record) for node, record in job.records.items()},
             "partial": job.is_partial,
             "node_errors": job.refusals,
             "state": job.state,

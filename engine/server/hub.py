@@ -269,5 +269,6 @@ class Hub:
             node = view.nodes.get(view.current or "")
             if view.client_id != connection.client_id or node is None:
                 continue
+            connection.push(encode_frame(view.cached().encode()))
             connection.push(encode_frame(view.executing(node.node_id, node.display_id).encode()))
             connection.push(encode_frame(view.progress_state(is_whole=True).encode()))

@@ -18,6 +18,7 @@ from engine.api.events import (
     NodeFinished,
     NodePreview,
     NodeProgress,
+    NodeRecord,
     NodesCached,
     NodeStarted,
     NodeText,
@@ -112,6 +113,7 @@ class NodeView:
     phase: NodePhase = "running"
     value: float = 0.0
     maximum: float = 1.0
+    record: NodeRecord | None = None
 
 
 @dataclass(slots=True)
@@ -123,6 +125,7 @@ class JobView:
     nodes: dict[str, NodeView] = field(default_factory=dict)
     changed: set[str] = field(default_factory=set)
     executed: list[str] = field(default_factory=list)
+    found: dict[str, NodeRecord] = field(default_factory=dict)
     current: str | None = None
     failure: NodeFailed | None = None
     has_told_cached: bool = False
@@ -134,12 +137,19 @@ class JobView:
         """
         if self.has_told_cached or isinstance(event, JobStarted | NodesCached):
             return self._messages(event)
-        return [self._cached(()), *self._messages(event)]
+        return [self._cached({}), *self._messages(event)]
 
-    def _cached(self, nodes: Sequence[str]) -> Message:
+    def _cached(self, records: Mapping[str, NodeRecord]) -> Message:
         self.has_told_cached = True
-        self.executed.extend(nodes)
-        data = {"nodes": list(nodes), "prompt_id": self.job_id}
+        self.executed.extend(records)
+        self.found.update(records)
+        return self.cached()
+
+    def cached(self) -> Message:
+        """Which nodes' results were found at the start, and where."""
+        data: Json = {"nodes": list(self.found), "prompt_id": self.job_id}
+        if self.found:
+            data["weft"] = {node: record_json(record) for node, record in self.found.items()}
         return Message(type="execution_cached", data=data)
 
     def _messages(self, event: RunEvent) -> list[Message]:
@@ -147,7 +157,7 @@ class JobView:
             case JobStarted():
                 return [self._timed("execution_start", event.timestamp_ms)]
             case NodesCached():
-                return [self._cached(tuple(event.records))]
+                return [self._cached(event.records)]
             case NodeStarted():
                 return [self._started(event)]
             case NodeProgress():
@@ -201,7 +211,7 @@ class JobView:
 
     def _finished(self, event: NodeFinished) -> list[Message]:
         node = self._phase(event.node_id, event.display_id, "finished")
-        node.value = node.maximum
+        node.value, node.record = node.maximum, event.record
         self.executed.append(event.node_id)
         if event.ui is None:
             return []
@@ -256,7 +266,8 @@ class JobView:
 
     def _node_json(self, node: NodeView) -> Json:
         is_inner = node.node_id != node.display_id
-        return {
+        told = {} if node.record is None else {"weft": record_json(node.record)}
+        return told | {
             "value": node.value,
             "max": node.maximum,
             "state": node.phase,
@@ -266,6 +277,11 @@ class JobView:
             "parent_node_id": node.display_id if is_inner else None,
             "real_node_id": node.node_id,
         }
+
+
+def record_json(record: NodeRecord) -> Json:
+    """How a node got its result, as clients read it."""
+    return {"state": record.state, "reason": record.reason, "seconds": round(record.seconds, 6)}
 
 
 def execution_error(
