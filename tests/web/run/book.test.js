@@ -167,3 +167,22 @@ test("500 jobs leave a bounded number behind", () => {
   }
   assert.ok(book.jobs.size <= 101);
 });
+
+test("reasons come with the live messages, also for a tab that comes in mid-run", () => {
+  const { job } = after([
+    {
+      type: "execution_cached",
+      data: { prompt_id: "j", nodes: ["4"], weft: { 4: { state: "disk", reason: "kept on disk", seconds: 0 } } },
+    },
+    {
+      type: "progress_state",
+      data: {
+        prompt_id: "j",
+        nodes: {
+          3: { node_id: "3", display_node_id: "3", state: "finished", value: 1, max: 1, weft: { state: "ran", reason: "input seed changed", seconds: 0.2 } },
+        },
+      },
+    },
+  ]);
+  assert.deepEqual([job.nodes.get("4").state, job.nodes.get("3").reason], ["disk", "input seed changed"]);
+});
