@@ -51,8 +51,10 @@ export function createStore(newId = () => Math.random().toString(36).slice(2, 12
    * @returns {Tab}
    */
   function newTab(document, name, path, id = newId()) {
-    const history = createHistory(document);
-    return { id, name, path, history, saved: document, selection: NONE, viewport: null };
+    // Runs are known by the document's own id: it lasts through reloads and other browser tabs.
+    const named = { ...document, rest: { ...document.rest, id: document.rest.id ?? id } };
+    const history = createHistory(named);
+    return { id, name, path, history, saved: named, selection: NONE, viewport: null };
   }
 
   function tab() {
