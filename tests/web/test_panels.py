@@ -164,7 +164,8 @@ def test_problems_are_listed_and_jump_to_their_input(page: Page) -> None:
     expect(problem).to_contain_text("not_here.safetensors")
     expect(problem).to_contain_text("Put the file into models/checkpoints")
     problem.click()
-    expect(page.get_by_label(re.compile("^ckpt")).first).to_be_focused()
+    expect(page.locator("select:focus")).to_have_attribute("aria-label", "ckpt name")
+    expect(page.locator("select:focus")).to_have_attribute("aria-invalid", "true")
 
 
 def drop_picture(page: Page) -> None:
