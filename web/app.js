@@ -10,7 +10,14 @@ import { pickFrom } from "./canvas/picker.js";
 import { followPointer } from "./canvas/pointer.js";
 import { createScene } from "./canvas/scene.js";
 import { createCommands } from "./commands.js";
-import { afterQueue, changeNodes, moveNodes, setControl, setValue, toggleFlag } from "./graph/document.js";
+import {
+  afterQueue,
+  changeNodes,
+  moveNodes,
+  setControl,
+  setValue,
+  toggleFlag,
+} from "./graph/document.js";
 import { browserShelf, createJournal, holdSession } from "./undo/journal.js";
 import { el } from "./panels/dom.js";
 import { askText } from "./panels/dialog.js";
@@ -33,7 +40,9 @@ export function createApp(root) {
     api,
     store,
     afterQueue: () =>
-      store.edit("Seeds after a run", (now) => afterQueue(now, store.get().specs), { merge: "seeds" }),
+      store.edit("Seeds after a run", (now) => afterQueue(now, store.get().specs), {
+        merge: "seeds",
+      }),
   });
   const stage = el("main", {
     class: "stage",
@@ -52,7 +61,8 @@ export function createApp(root) {
   addAppCommands();
   followPointer(scene, store, {
     search: (event, at) => menus.search(event.clientX, event.clientY, at),
-    linkDropped: (end, event) => menus.search(event.clientX, event.clientY, scene.point(event), end),
+    linkDropped: (end, event) =>
+      menus.search(event.clientX, event.clientY, scene.point(event), end),
     socketMenu: menus.socketMenu,
     menu: menus.menu,
     renameGroup: menus.renameGroup,
@@ -108,7 +118,11 @@ export function createApp(root) {
       openPicture(id, at) {
         const images = run.nodeState(id)?.images ?? [];
         const words = store.get().document.nodes.get(id)?.title ?? "";
-        if (images.length > 0) context.viewer.show(images.map((file) => ({ file, words })), at);
+        if (images.length > 0)
+          context.viewer.show(
+            images.map((file) => ({ file, words })),
+            at,
+          );
       },
       addressOf: (file) => api.view(file, "webp;90"),
     };
@@ -135,36 +149,107 @@ export function createApp(root) {
     const problems = run.problems();
     const first = problems.find((problem) => problem.nodeId !== null);
     const action = first
-      ? { label: "Show", run: () => store.emit("focusNode", { id: first.nodeId, input: first.inputName }) }
+      ? {
+          label: "Show",
+          run: () => store.emit("focusNode", { id: first.nodeId, input: first.inputName }),
+        }
       : undefined;
-    const words = problems.length > 1 ? `${problems.length} problems keep this from running.` : error.message;
-    context.notices.toast(words, { kind: "bad", hint: problems[0]?.message ?? error.hint ?? "", action });
+    const words =
+      problems.length > 1 ? `${problems.length} problems keep this from running.` : error.message;
+    context.notices.toast(words, {
+      kind: "bad",
+      hint: problems[0]?.message ?? error.hint ?? "",
+      action,
+    });
   }
 
   function addAppCommands() {
     const hasSelection = () => store.get().selection.size > 0;
     commands.add(
-      { id: "run.queue", title: "Run", group: "Run", shortcut: "Ctrl+Enter", inText: true, run: () => queue() },
-      { id: "run.front", title: "Run before all that wait", group: "Run", shortcut: "Ctrl+Shift+Enter", inText: true, run: () => queue({ front: true }) },
-      { id: "run.stop", title: "Stop what runs", group: "Run", shortcut: "Ctrl+Alt+Enter", inText: true, run: () => run.interrupt() },
-      { id: "run.toSelected", title: "Run up to the selected nodes", group: "Run", shortcut: "Ctrl+Alt+R", when: hasSelection, run: () => queue({ targets: [...store.get().selection] }) },
-      { id: "file.new", title: "New workflow", group: "File", shortcut: "Alt+N", run: () => store.openNew() },
-      { id: "file.open", title: "Open a file", group: "File", shortcut: "Ctrl+O", inText: true, run: chooseFile },
-      { id: "file.rename", title: "Rename the workflow", group: "File", run: renameTab },
-      { id: "file.close", title: "Close the workflow", group: "File", shortcut: "Alt+W", run: () => bar.closeTab(store.get().tabId) },
-      { id: "file.default", title: "Open the first workflow", group: "File", run: openDefault },
-      { id: "app.refresh", title: "Read node types and files again", group: "Editor", shortcut: "R", run: refreshSpecs },
       {
-        id: "node.nudge", title: "Move the selected nodes", isHidden: true, when: hasSelection,
+        id: "run.queue",
+        title: "Run",
+        group: "Run",
+        shortcut: "Ctrl+Enter",
+        inText: true,
+        run: () => queue(),
+      },
+      {
+        id: "run.front",
+        title: "Run before all that wait",
+        group: "Run",
+        shortcut: "Ctrl+Shift+Enter",
+        inText: true,
+        run: () => queue({ front: true }),
+      },
+      {
+        id: "run.stop",
+        title: "Stop what runs",
+        group: "Run",
+        shortcut: "Ctrl+Alt+Enter",
+        inText: true,
+        run: () => run.interrupt(),
+      },
+      {
+        id: "run.toSelected",
+        title: "Run up to the selected nodes",
+        group: "Run",
+        shortcut: "Ctrl+Alt+R",
+        when: hasSelection,
+        run: () => queue({ targets: [...store.get().selection] }),
+      },
+      {
+        id: "file.new",
+        title: "New workflow",
+        group: "File",
+        shortcut: "Alt+N",
+        run: () => store.openNew(),
+      },
+      {
+        id: "file.open",
+        title: "Open a file",
+        group: "File",
+        shortcut: "Ctrl+O",
+        inText: true,
+        run: chooseFile,
+      },
+      { id: "file.rename", title: "Rename the workflow", group: "File", run: renameTab },
+      {
+        id: "file.close",
+        title: "Close the workflow",
+        group: "File",
+        shortcut: "Alt+W",
+        run: () => bar.closeTab(store.get().tabId),
+      },
+      { id: "file.default", title: "Open the first workflow", group: "File", run: openDefault },
+      {
+        id: "app.refresh",
+        title: "Read node types and files again",
+        group: "Editor",
+        shortcut: "R",
+        run: refreshSpecs,
+      },
+      {
+        id: "node.nudge",
+        title: "Move the selected nodes",
+        isHidden: true,
+        when: hasSelection,
         run: ([dx, dy] = [0, 0]) =>
-          store.edit("Move", (now) => moveNodes(now, store.get().selection, dx, dy), { merge: "nudge" }),
+          store.edit("Move", (now) => moveNodes(now, store.get().selection, dx, dy), {
+            merge: "nudge",
+          }),
       },
     );
   }
 
   async function renameTab() {
     const value = store.get().tabs.find((tab) => tab.isActive)?.name ?? "";
-    const name = await askText({ title: "Rename the workflow", label: "Name", value, action: "Rename" });
+    const name = await askText({
+      title: "Rename the workflow",
+      label: "Name",
+      value,
+      action: "Rename",
+    });
     if (name !== null) store.rename(name);
   }
 
@@ -182,7 +267,11 @@ export function createApp(root) {
   }
 
   function emptyHint() {
-    const hint = el("p", { class: "empty-hint", hidden: true }, "Double-click to add a node, or drop a workflow or a picture.");
+    const hint = el(
+      "p",
+      { class: "empty-hint", hidden: true },
+      "Double-click to add a node, or drop a workflow or a picture.",
+    );
     store.subscribe(({ document: { nodes } }) => (hint.hidden = nodes.size > 0));
     return hint;
   }
@@ -238,7 +327,12 @@ function changed(now, id, spec, name, value) {
 if (typeof document !== "undefined") {
   const app = createApp(document.body);
   Object.assign(window, { weft: app }); // for scripts in the browser's console, and for tests
-  app.start().catch((error) =>
-    app.context.notices.toast("The editor could not start.", { kind: "bad", hint: error.message }),
-  );
+  app
+    .start()
+    .catch((error) =>
+      app.context.notices.toast("The editor could not start.", {
+        kind: "bad",
+        hint: error.message,
+      }),
+    );
 }

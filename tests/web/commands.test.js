@@ -15,7 +15,13 @@ const press = (key, more = {}) => ({
 function made() {
   const commands = createCommands();
   const ran = [];
-  const command = (id, shortcut, more = {}) => ({ id, title: id, shortcut, run: () => ran.push(id), ...more });
+  const command = (id, shortcut, more = {}) => ({
+    id,
+    title: id,
+    shortcut,
+    run: () => ran.push(id),
+    ...more,
+  });
   commands.add(
     command("undo", "Ctrl+Z"),
     command("redo", ["Ctrl+Y", "Ctrl+Shift+Z"]),

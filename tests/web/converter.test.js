@@ -53,7 +53,8 @@ function normal(file) {
 }
 
 test("integers beyond 2^53 survive", () => {
-  const text = '{"seed":18446744073709551615,"a":"18446744073709551615","b":1e20,"c":-9007199254740993}';
+  const text =
+    '{"seed":18446744073709551615,"a":"18446744073709551615","b":1e20,"c":-9007199254740993}';
   const value = parseJson(text);
   assert.equal(value.seed, 18446744073709551615n);
   assert.equal(value.a, "18446744073709551615");

@@ -23,7 +23,12 @@ function opened(name = "plain") {
 }
 
 test("a link to a widget gets a slot; cycles and other types are refused", () => {
-  let { document, id: upscale } = doc.addNode(doc.emptyDocument(), "LatentUpscale", specs.get("LatentUpscale"), [0, 0]);
+  let { document, id: upscale } = doc.addNode(
+    doc.emptyDocument(),
+    "LatentUpscale",
+    specs.get("LatentUpscale"),
+    [0, 0],
+  );
   const added = doc.addNode(document, "EmptyLatentImage", specs.get("EmptyLatentImage"), [0, 0]);
   document = doc.connect(added.document, added.id, 0, upscale, "samples", specs);
   assert.equal(document.links.size, 1);
@@ -52,7 +57,10 @@ test("a widget that its type gained later does not move the others", () => {
   const newer = readSpecs({ ...info, KSampler: wire });
   const store = opened();
   store.edit("steps", (d) => doc.setValue(d, "3", specs.get("KSampler"), "steps", 9));
-  const values = doc.valuesOf(readFile(store.toFile()).nodes.get("3"), newer.get("KSampler")).values;
+  const values = doc.valuesOf(
+    readFile(store.toFile()).nodes.get("3"),
+    newer.get("KSampler"),
+  ).values;
   assert.equal(values.extra, 5);
   assert.equal(values.steps, 9);
   assert.equal(values.sampler_name, "euler");
@@ -111,7 +119,10 @@ test("sockets do not lie on each other", () => {
     for (const sockets of [layout.inputs, layout.outputs]) {
       const ys = sockets.map((s) => s.y).sort((a, b) => a - b);
       for (const [at, y] of ys.entries()) assert.ok(at === 0 || y - ys[at - 1] >= 13, spec.type);
-      assert.ok(ys.every((y) => y > 0 && y < layout.size[1]), spec.type);
+      assert.ok(
+        ys.every((y) => y > 0 && y < layout.size[1]),
+        spec.type,
+      );
     }
   }
 });
@@ -140,7 +151,8 @@ const EDITS = [
     const input = inputs[Math.floor(random() * inputs.length)];
     return input ? doc.connect(d, pick(), 0, target.id, input.name, specs) : d;
   },
-  (d, pick, random) => doc.removeLinks(d, [[...d.links.keys()][Math.floor(random() * d.links.size)]]),
+  (d, pick, random) =>
+    doc.removeLinks(d, [[...d.links.keys()][Math.floor(random() * d.links.size)]]),
   (d, pick, random) => {
     const node = d.nodes.get(pick());
     const spec = node && specs.get(node.type);
@@ -197,7 +209,8 @@ test("an undo of one edit in 2,000 nodes is quick", () => {
   const store = createStore();
   store.setSpecs(info);
   let d = doc.emptyDocument();
-  for (let n = 0; n < 2000; n += 1) d = doc.addNode(d, "KSampler", specs.get("KSampler"), [n, n]).document;
+  for (let n = 0; n < 2000; n += 1)
+    d = doc.addNode(d, "KSampler", specs.get("KSampler"), [n, n]).document;
   store.load(d);
   store.edit("move", (now) => doc.moveNodes(now, ["7"], 1, 1));
   const start = performance.now();

@@ -130,7 +130,8 @@ function drawLinks(picture) {
   if (bright.length > 0 && selection.size <= 50) {
     strokeCurves(context, bright, theme.accent, thickness + 4, 0.28, isStraight);
   }
-  for (const [colour, list] of byColour) strokeCurves(context, list, colour, thickness, 0.85, isStraight);
+  for (const [colour, list] of byColour)
+    strokeCurves(context, list, colour, thickness, 0.85, isStraight);
 }
 
 /**
@@ -180,9 +181,11 @@ function drawPlainNodes({ context, plain, view, theme, selection, moved, stateOf
   }
   context.fillStyle = theme.title;
   context.beginPath();
-  for (const box of plain) if (!box.node.color) context.rect(box.x + dx(box), box.y + dy(box), box.width, 30);
+  for (const box of plain)
+    if (!box.node.color) context.rect(box.x + dx(box), box.y + dy(box), box.width, 30);
   context.fill();
-  for (const box of plain) drawMarks(context, box, dx(box), dy(box), theme, selection, stateOf(box.id), view);
+  for (const box of plain)
+    drawMarks(context, box, dx(box), dy(box), theme, selection, stateOf(box.id), view);
   if (view.scale < TITLE_SCALE || !isFar) return;
   context.fillStyle = theme.ink;
   context.font = "600 20px system-ui, sans-serif";
@@ -267,4 +270,3 @@ export function drawGuides(context, lines, theme, scale) {
   context.stroke();
   context.setLineDash([]);
 }
-

@@ -24,7 +24,9 @@ export function followFiles({ scene, context, edit }) {
    */
   async function openFile(file, at) {
     const { importFile } = await import("../import/index.js");
-    const found = await importFile(file, store.get().specs, await installed()).catch(refuse(file.name));
+    const found = await importFile(file, store.get().specs, await installed()).catch(
+      refuse(file.name),
+    );
     if (found) return showImported(found);
     if (found === null && file.type.startsWith("image/")) return useAsInput(file, at);
     if (found === null) {
@@ -37,7 +39,8 @@ export function followFiles({ scene, context, edit }) {
 
   /** @param {string} name @returns {(error: Error) => undefined} */
   function refuse(name) {
-    return (error) => void notices.toast(`${name} could not be opened.`, { kind: "bad", hint: error.message });
+    return (error) =>
+      void notices.toast(`${name} could not be opened.`, { kind: "bad", hint: error.message });
   }
 
   /** @param {import("../import/index.js").Imported} found */
@@ -59,7 +62,9 @@ export function followFiles({ scene, context, edit }) {
 
   function missingTypes() {
     const { document, specs } = store.get();
-    const known = new Set((document.rest.definitions?.subgraphs ?? []).map((/** @type {any} */ one) => one.id));
+    const known = new Set(
+      (document.rest.definitions?.subgraphs ?? []).map((/** @type {any} */ one) => one.id),
+    );
     const types = [...document.nodes.values()].map((node) => node.type);
     return [...new Set(types)].filter((type) => !specs.has(type) && !known.has(type));
   }

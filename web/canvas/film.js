@@ -13,7 +13,14 @@ export function createFilm(words) {
   const element = el("div", { class: "film", hidden: true }, image, bar);
   const toggle = el(
     "button",
-    { type: "button", class: "film-toggle", hidden: true, "aria-expanded": "false", title: "The picture at each step", "aria-label": "The picture at each step" },
+    {
+      type: "button",
+      class: "film-toggle",
+      hidden: true,
+      "aria-expanded": "false",
+      title: "The picture at each step",
+      "aria-label": "The picture at each step",
+    },
     "steps",
   );
   /** @type {readonly Blob[]} */

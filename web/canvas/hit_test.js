@@ -56,7 +56,8 @@ export function groupAt(groups, x, y) {
   for (let index = groups.length - 1; index >= 0; index -= 1) {
     const [left, top, width, height] = groups[index].bounding;
     if (x < left || y < top || x > left + width || y > top + height) continue;
-    if (x > left + width - CORNER_PX && y > top + height - CORNER_PX) return { index, part: "corner" };
+    if (x > left + width - CORNER_PX && y > top + height - CORNER_PX)
+      return { index, part: "corner" };
     return { index, part: y < top + GROUP_TITLE_PX ? "title" : "inside" };
   }
   return null;

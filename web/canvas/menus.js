@@ -1,7 +1,15 @@
 /** The menus and searches of the canvas: what can be added, linked or done where. */
 
 import {
-  addGroup, addNode, changeGroup, changeNodes, connect, linkInto, linksOf, removeLinks, titleOf,
+  addGroup,
+  addNode,
+  changeGroup,
+  changeNodes,
+  connect,
+  linkInto,
+  linksOf,
+  removeLinks,
+  titleOf,
 } from "../graph/document.js";
 import { boundsOf, measure, TITLE_PX } from "../graph/layout.js";
 import { fits } from "../graph/typecheck.js";
@@ -28,7 +36,9 @@ export function createMenus(scene, store, commands) {
    */
   function typeEntries(end) {
     const { specs } = store.get();
-    const all = [...specs.values()].filter((s) => !s.aliasOf && (!end || socketFor(s, end) !== null));
+    const all = [...specs.values()].filter(
+      (s) => !s.aliasOf && (!end || socketFor(s, end) !== null),
+    );
     const rank = (/** @type {Spec} */ spec) =>
       (spec.isDeprecated ? 2 : 0) + (end && !hasExact(spec, end) ? 1 : 0);
     all.sort((a, b) => rank(a) - rank(b) || a.title.localeCompare(b.title));
@@ -85,9 +95,14 @@ export function createMenus(scene, store, commands) {
     const { specs } = store.get();
     return changeNodes(document, [id], (node) => {
       const { size, inputs, outputs } = measure(node, specs.get(node.type));
-      const y = end.isOutput ? inputs.find((one) => one.name === socket.name)?.y : outputs[socket.slot]?.y;
+      const y = end.isOutput
+        ? inputs.find((one) => one.name === socket.name)?.y
+        : outputs[socket.slot]?.y;
       const [left, top] = node.pos;
-      return { ...node, pos: [end.isOutput ? left : left - size[0], top - TITLE_PX / 2 - (y ?? 0)] };
+      return {
+        ...node,
+        pos: [end.isOutput ? left : left - size[0], top - TITLE_PX / 2 - (y ?? 0)],
+      };
     });
   }
 
@@ -102,7 +117,9 @@ export function createMenus(scene, store, commands) {
     const node = document.nodes.get(end.id);
     if (!node) return;
     const links = linksOf(document, end.id).filter((link) =>
-      end.isOutput ? link.from === end.id && link.fromSlot === end.slot : link === linkInto(document, node, end.name),
+      end.isOutput
+        ? link.from === end.id && link.fromSlot === end.slot
+        : link === linkInto(document, node, end.name),
     );
     const [x, y] = [box.right, box.bottom];
     openMenu(x, y, `${end.isOutput ? "Output" : "Input"} ${end.name}`, [
@@ -119,7 +136,13 @@ export function createMenus(scene, store, commands) {
       {
         title: links.length > 1 ? `Unlink all ${links.length}` : "Unlink",
         isDisabled: links.length === 0,
-        run: () => store.edit("Unlink", (now) => removeLinks(now, links.map((link) => link.id))),
+        run: () =>
+          store.edit("Unlink", (now) =>
+            removeLinks(
+              now,
+              links.map((link) => link.id),
+            ),
+          ),
       },
     ]);
   }
@@ -137,7 +160,13 @@ export function createMenus(scene, store, commands) {
       const layout = measure(node, spec);
       const sockets = end.isOutput ? layout.inputs : layout.outputs;
       for (const socket of sockets) {
-        const other = { id: node.id, isOutput: !end.isOutput, slot: socket.index, name: socket.name, type: socket.type };
+        const other = {
+          id: node.id,
+          isOutput: !end.isOutput,
+          slot: socket.index,
+          name: socket.name,
+          type: socket.type,
+        };
         if (!canLink(document, end, other)) continue;
         entries.push({
           item: other,
@@ -239,7 +268,12 @@ export function createMenus(scene, store, commands) {
     const node = document.nodes.get(id);
     if (!node) return;
     const value = titleOf(document, node, specs.get(node.type));
-    const title = await askText({ title: "Rename the node", label: "Title", value, action: "Rename" });
+    const title = await askText({
+      title: "Rename the node",
+      label: "Title",
+      value,
+      action: "Rename",
+    });
     if (title !== null) {
       store.edit("Rename", (now) => changeNodes(now, [id], (one) => ({ ...one, title })));
     }
@@ -248,16 +282,21 @@ export function createMenus(scene, store, commands) {
   /** @param {number} x @param {number} y */
   function colours(x, y) {
     const ids = [...store.get().selection];
-    openMenu(x, y, "Colour", PALETTE.map(({ name, color, bgcolor }) => ({
-      title: name,
-      swatch: color,
-      run: () =>
-        store.edit("Colour", (now) =>
-          changeNodes(now, ids, ({ color: _a, bgcolor: _b, ...node }) =>
-            color ? /** @type {any} */ ({ ...node, color, bgcolor }) : /** @type {any} */ (node),
+    openMenu(
+      x,
+      y,
+      "Colour",
+      PALETTE.map(({ name, color, bgcolor }) => ({
+        title: name,
+        swatch: color,
+        run: () =>
+          store.edit("Colour", (now) =>
+            changeNodes(now, ids, ({ color: _a, bgcolor: _b, ...node }) =>
+              color ? /** @type {any} */ ({ ...node, color, bgcolor }) : /** @type {any} */ (node),
+            ),
           ),
-        ),
-    })));
+      })),
+    );
   }
 
   /** @param {readonly [number, number]} at */
@@ -273,8 +312,15 @@ export function createMenus(scene, store, commands) {
     const box = boundsOf(nodes, specs);
     const { x, y, scale } = scene.view;
     const [left, top] = at ?? [x + 200 / scale, y + 150 / scale];
-    const bounding = box ? [box[0] - 16, box[1] - 48, box[2] + 32, box[3] + 64] : [left, top, 360, 240];
-    const title = await askText({ title: "New group", label: "Title", value: "Group", action: "Add" });
+    const bounding = box
+      ? [box[0] - 16, box[1] - 48, box[2] + 32, box[3] + 64]
+      : [left, top, 360, 240];
+    const title = await askText({
+      title: "New group",
+      label: "Title",
+      value: "Group",
+      action: "Add",
+    });
     if (title === null) return;
     store.edit("Group", (now) => addGroup(now, { title, bounding, color: "#3f789e", flags: {} }));
   }
@@ -286,11 +332,19 @@ export function createMenus(scene, store, commands) {
       {
         title: "Colour of the group …",
         run: () =>
-          openMenu(x, y, "Colour", PALETTE.map(({ name, color }) => ({
-            title: name,
-            swatch: color,
-            run: () => store.edit("Colour", (now) => changeGroup(now, index, { color: color || "#3f789e" })),
-          }))),
+          openMenu(
+            x,
+            y,
+            "Colour",
+            PALETTE.map(({ name, color }) => ({
+              title: name,
+              swatch: color,
+              run: () =>
+                store.edit("Colour", (now) =>
+                  changeGroup(now, index, { color: color || "#3f789e" }),
+                ),
+            })),
+          ),
       },
       {
         title: "Remove the group",
@@ -302,7 +356,12 @@ export function createMenus(scene, store, commands) {
   /** @param {number} index */
   async function renameGroup(index) {
     const value = store.get().document.groups[index]?.title ?? "";
-    const title = await askText({ title: "Rename the group", label: "Title", value, action: "Rename" });
+    const title = await askText({
+      title: "Rename the group",
+      label: "Title",
+      value,
+      action: "Rename",
+    });
     if (title !== null) store.edit("Rename group", (now) => changeGroup(now, index, { title }));
   }
 

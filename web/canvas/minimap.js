@@ -12,7 +12,11 @@ const REDRAW_MS = 80;
  * @param {import("../store.js").Store} store
  */
 export function createMinimap(scene, store) {
-  const canvas = el("canvas", { class: "minimap", role: "img", "aria-label": "Overview of the workflow" });
+  const canvas = el("canvas", {
+    class: "minimap",
+    role: "img",
+    "aria-label": "Overview of the workflow",
+  });
   canvas.width = WIDTH_PX * 2;
   canvas.height = HEIGHT_PX * 2;
   const context = /** @type {CanvasRenderingContext2D} */ (canvas.getContext("2d"));

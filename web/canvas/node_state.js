@@ -21,7 +21,12 @@ export function describeState(state) {
     case "cached":
     case "memory":
     case "disk":
-      return { kind: "cached", words: "cached", reason: reason || "The result was known.", problem };
+      return {
+        kind: "cached",
+        words: "cached",
+        reason: reason || "The result was known.",
+        problem,
+      };
     case "ran":
       return { kind: "ran", words: seconds(state.seconds), reason, problem };
     default:
@@ -38,5 +43,7 @@ function runningWords({ value, max, progress }) {
 /** @param {number | null | undefined} value */
 function seconds(value) {
   if (value === null || value === undefined) return "ran";
-  return value < 0.095 ? `ran ${Math.max(1, Math.round(value * 1000))} ms` : `ran ${value.toFixed(1)} s`;
+  return value < 0.095
+    ? `ran ${Math.max(1, Math.round(value * 1000))} ms`
+    : `ran ${value.toFixed(1)} s`;
 }

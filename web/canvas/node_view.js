@@ -58,7 +58,11 @@ export function createNodeView(host, first) {
   let last = /** @type {Frame | null} */ (null);
   let lastState = /** @type {any} */ (undefined);
 
-  const fold = button({ class: "fold", label: "Collapse", onClick: () => host.toggleCollapsed(id) });
+  const fold = button({
+    class: "fold",
+    label: "Collapse",
+    onClick: () => host.toggleCollapsed(id),
+  });
   const title = el("span", { class: "node-title" });
   const badge = el("span", { class: "badge", hidden: true });
   const head = el("header", { class: "node-head" }, fold, title, badge);
@@ -168,12 +172,15 @@ export function createNodeView(host, first) {
     badge.textContent = told.words;
     badge.title = told.reason;
     progress.hidden = told.kind !== "running";
-    if (state?.progress === null || state?.progress === undefined) progress.removeAttribute("value");
+    if (state?.progress === null || state?.progress === undefined)
+      progress.removeAttribute("value");
     else progress.value = state.progress;
     const shown = problems.length > 0 ? problems : told.problem ? [told.problem] : [];
     problem.hidden = shown.length === 0;
     problem.replaceChildren(
-      ...shown.map(({ message, hint, details }) => el("p", {}, el("strong", {}, message), hint || details)),
+      ...shown.map(({ message, hint, details }) =>
+        el("p", {}, el("strong", {}, message), hint || details),
+      ),
     );
     film.update(state?.frames ?? [], told.kind === "running" ? (state?.preview ?? null) : null);
     text.hidden = !state?.text;
@@ -224,7 +231,8 @@ export function createNodeView(host, first) {
         element.classList.toggle("selected", isSelected);
         element.setAttribute("aria-current", String(isSelected));
       }
-      if (isNew || lastState !== state || last?.problems !== frame.problems || last?.node !== node) showState(frame);
+      if (isNew || lastState !== state || last?.problems !== frame.problems || last?.node !== node)
+        showState(frame);
       lastState = state;
       last = frame;
     },
@@ -252,7 +260,8 @@ export function createNodeView(host, first) {
     },
 
     /** @param {string} name of an input */
-    inputFor: (name) => widgets[layout.widgets.findIndex(({ input }) => input.name === name)]?.input,
+    inputFor: (name) =>
+      widgets[layout.widgets.findIndex(({ input }) => input.name === name)]?.input,
 
     /** The first thing in the node that can be edited. */
     firstInput: () => widgets.find(({ input }) => !(/** @type {any} */ (input).disabled))?.input,

@@ -166,7 +166,8 @@ export function followPointer(scene, store, actions) {
     (event) => {
       const target = /** @type {HTMLElement} */ (event.target);
       const text = target.closest("textarea");
-      const isScrolling = text === document.activeElement && text && text.scrollHeight > text.clientHeight;
+      const isScrolling =
+        text === document.activeElement && text && text.scrollHeight > text.clientHeight;
       if (isScrolling && !event.ctrlKey) return;
       event.preventDefault();
       const box = root.getBoundingClientRect();
@@ -200,7 +201,8 @@ export function followPointer(scene, store, actions) {
  */
 export function isEditable(target) {
   if (!(target instanceof HTMLElement)) return false;
-  if (target instanceof HTMLInputElement) return !["checkbox", "file", "button"].includes(target.type);
+  if (target instanceof HTMLInputElement)
+    return !["checkbox", "file", "button"].includes(target.type);
   return target.matches("textarea, select, button, summary, [contenteditable='true']");
 }
 

@@ -37,7 +37,9 @@ export function createScene({ root, store, run, host }) {
   const canvas = el("canvas", { class: "ground", "aria-hidden": "true" });
   const layer = el("div", { class: "nodes" });
   root.append(canvas, layer);
-  const context = /** @type {CanvasRenderingContext2D} */ (canvas.getContext("2d", { alpha: false }));
+  const context = /** @type {CanvasRenderingContext2D} */ (
+    canvas.getContext("2d", { alpha: false })
+  );
   /** @type {Map<string, NodeView>} */
   const views = new Map();
   /** @type {Map<string, NodeView[]>} */
@@ -82,8 +84,20 @@ export function createScene({ root, store, run, host }) {
     const plain = isFar ? seen : syncViews(seen);
     const stateOf = (/** @type {string} */ id) => stateNow(id)?.state ?? "";
     drawScene({
-      context, width, height, ratio, view, theme, geometry, plain, selection, moved, stateOf, isFar,
-      groups: document.groups, isGridShown,
+      context,
+      width,
+      height,
+      ratio,
+      view,
+      theme,
+      geometry,
+      plain,
+      selection,
+      moved,
+      stateOf,
+      isFar,
+      groups: document.groups,
+      isGridShown,
     });
     overlay?.(context, theme, view.scale);
     for (const follower of followers) follower();
@@ -364,7 +378,11 @@ export function createScene({ root, store, run, host }) {
       if (!box) return;
       const right = view.x + width / view.scale;
       const bottom = view.y + height / view.scale;
-      const isIn = box.x >= view.x && box.y >= view.y && box.x + Math.min(box.width, width / view.scale) <= right && box.y + 60 <= bottom;
+      const isIn =
+        box.x >= view.x &&
+        box.y >= view.y &&
+        box.x + Math.min(box.width, width / view.scale) <= right &&
+        box.y + 60 <= bottom;
       if (!isIn || view.scale < FAR_SCALE) {
         const scale = Math.max(view.scale, 0.7);
         setView({

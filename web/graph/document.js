@@ -225,7 +225,9 @@ export function addNode(document, type, spec, pos, more = {}) {
     inputs: wired.map(({ name, type: kind }) => ({ name, type: kind })),
     outputs: spec?.outputs.map(({ name, type: kind }) => ({ name, type: kind })) ?? [],
     properties: { "Node name for S&R": type },
-    ...(seeds.length > 0 ? { control: Object.fromEntries(seeds.map((s) => [s.name, "randomize"])) } : {}),
+    ...(seeds.length > 0
+      ? { control: Object.fromEntries(seeds.map((s) => [s.name, "randomize"])) }
+      : {}),
     ...more,
   };
   const nodes = new Map(document.nodes).set(id, node);
@@ -377,12 +379,16 @@ export function connect(document, from, fromSlot, to, name, specs) {
 
   const nodes = new Map(document.nodes);
   if (toSlot < 0) {
-    const slot = declared?.isWidget ? { name, type: inputType, widget: { name } } : { name, type: inputType };
+    const slot = declared?.isWidget
+      ? { name, type: inputType, widget: { name } }
+      : { name, type: inputType };
     toSlot = target.inputs.length;
     nodes.set(to, { ...target, inputs: [...target.inputs, slot] });
   }
   if (source.outputs.length <= fromSlot && sourceSpec) {
-    const outputs = sourceSpec.outputs.map((o, at) => source.outputs[at] ?? { name: o.name, type: o.type });
+    const outputs = sourceSpec.outputs.map(
+      (o, at) => source.outputs[at] ?? { name: o.name, type: o.type },
+    );
     nodes.set(from, { ...source, outputs });
   }
   if (source.type === "PrimitiveNode") adoptType(nodes, from, inputType, name, declared);
@@ -391,7 +397,14 @@ export function connect(document, from, fromSlot, to, name, specs) {
   const old = linkIndex(document).into.get(`${to}:${toSlot}`);
   if (old && old.from === from && old.fromSlot === fromSlot) return document;
   if (old) links.delete(old.id);
-  links.set(id, { id, from, fromSlot, to, toSlot, type: outputType === "*" ? inputType : outputType });
+  links.set(id, {
+    id,
+    from,
+    fromSlot,
+    to,
+    toSlot,
+    type: outputType === "*" ? inputType : outputType,
+  });
   return { ...document, nodes, links, lastLinkId: document.lastLinkId + 1 };
 }
 
@@ -494,7 +507,10 @@ export function pasteNodes(document, fragment, { dx, dy, keepsInputs = false }) 
     const id = String(lastLinkId);
     links.set(id, { ...link, id, from, to, rest: undefined });
   }
-  return { document: { ...document, nodes, links, lastNodeId, lastLinkId }, ids: [...renamed.values()] };
+  return {
+    document: { ...document, nodes, links, lastNodeId, lastLinkId },
+    ids: [...renamed.values()],
+  };
 }
 
 // Groups -----------------------------------------------------------------------------------------

@@ -292,7 +292,14 @@ export function readPrompt(prompt, specs) {
     if (!spec) document = declareSlots(document, added.id, prompt, inputs);
   }
   for (const [id, { class_type: type, inputs }] of entries) {
-    document = fillInputs(document, /** @type {string} */ (ids.get(id)), specs.get(type), inputs, ids, specs);
+    document = fillInputs(
+      document,
+      /** @type {string} */ (ids.get(id)),
+      specs.get(type),
+      inputs,
+      ids,
+      specs,
+    );
   }
   return { ...document, ...layered(document, specs) };
 }
@@ -308,7 +315,10 @@ function declareSlots(document, id, prompt, inputs) {
   const node = /** @type {Node} */ (document.nodes.get(id));
   const used = Object.values(prompt).flatMap((other) => Object.values(other.inputs ?? {}));
   const slots = used.filter((value) => isLink(value) && String(value[0]) === id).map((v) => v[1]);
-  const outputs = Array.from({ length: Math.max(-1, ...slots) + 1 }, () => ({ name: "*", type: "*" }));
+  const outputs = Array.from({ length: Math.max(-1, ...slots) + 1 }, () => ({
+    name: "*",
+    type: "*",
+  }));
   const names = Object.entries(inputs ?? {}).filter(([, value]) => isLink(value));
   const nodes = new Map(document.nodes).set(id, {
     ...node,

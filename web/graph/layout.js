@@ -73,7 +73,16 @@ function opened(node, spec) {
   const width = Math.max(MIN_WIDTH_PX, node.size[0] || defaultWidth(spec, texts));
   const inputs = [...wired, ...byWidget.values()];
   const size = /** @type {[number, number]} */ ([width, height]);
-  return { size, minHeight, inputs, outputs, widgets, pictureTop: y, hasPicture, isCollapsed: false };
+  return {
+    size,
+    minHeight,
+    inputs,
+    outputs,
+    widgets,
+    pictureTop: y,
+    hasPicture,
+    isCollapsed: false,
+  };
 }
 
 /**
@@ -155,7 +164,15 @@ function inputsOf(node, spec) {
  */
 function newSocket(name, type, index, isWidget, declared) {
   const isRequired = declared ? declared.kind === "required" && !isWidget : false;
-  return { name, type, index, y: 0, isWidget, isRequired, tooltip: declared?.options.tooltip ?? "" };
+  return {
+    name,
+    type,
+    index,
+    y: 0,
+    isWidget,
+    isRequired,
+    tooltip: declared?.options.tooltip ?? "",
+  };
 }
 
 /**
@@ -193,7 +210,8 @@ export function widgetsOf(node, spec) {
 function primitiveInput(node) {
   const type = node.outputs[0]?.type ?? "*";
   const value = node.widgets_values?.[0];
-  const plain = typeof value === "boolean" ? "BOOLEAN" : typeof value === "string" ? "STRING" : "FLOAT";
+  const plain =
+    typeof value === "boolean" ? "BOOLEAN" : typeof value === "string" ? "STRING" : "FLOAT";
   const isKnown = ["INT", "FLOAT", "STRING", "BOOLEAN"].includes(type);
   return {
     name: "value",

@@ -86,7 +86,8 @@ function readSheet(fields) {
     const node = readNode(raw);
     nodes.set(node.id, node);
     const link = node.inputs[0]?.link;
-    if (node.type === SET && node.values.length > 0 && link) named.set(String(node.values[0]), link);
+    if (node.type === SET && node.values.length > 0 && link)
+      named.set(String(node.values[0]), link);
   }
   const links = new Map();
   const results = new Map();
@@ -137,7 +138,9 @@ function readNode(raw) {
  */
 function unfold(top, subgraphs) {
   /** @type {Scope[]} */
-  const scopes = [{ sheet: top, prefix: "", values: {}, overrides: new Map(), children: new Map() }];
+  const scopes = [
+    { sheet: top, prefix: "", values: {}, overrides: new Map(), children: new Map() },
+  ];
   for (const scope of scopes) {
     for (const node of scope.sheet.nodes.values()) {
       const sheet = subgraphs.get(node.type);

@@ -20,5 +20,8 @@ export function fits(output, input) {
  * @param {string} type
  */
 export function membersOf(type) {
-  return type.split(",").map((part) => part.trim()).filter(Boolean);
+  return type
+    .split(",")
+    .map((part) => part.trim())
+    .filter(Boolean);
 }

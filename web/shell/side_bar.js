@@ -12,9 +12,19 @@ export function createSideBar(context, makers) {
   const panels = makers.map((make) => make(context));
   const rail = el("nav", { class: "rail", "aria-label": "Panels" });
   const title = el("h2", {});
-  const close = button({ icon: "close", label: "Close the panel", class: "icon-button", onClick: () => show("") });
+  const close = button({
+    icon: "close",
+    label: "Close the panel",
+    class: "icon-button",
+    onClick: () => show(""),
+  });
   const body = el("div", { class: "side-body" });
-  const aside = el("aside", { class: "side-panel", hidden: true }, el("header", {}, title, close), body);
+  const aside = el(
+    "aside",
+    { class: "side-panel", hidden: true },
+    el("header", {}, title, close),
+    body,
+  );
   const buttons = new Map();
   let open = "";
 
@@ -22,7 +32,13 @@ export function createSideBar(context, makers) {
     const badge = el("span", { class: "rail-badge", hidden: true });
     const one = el(
       "button",
-      { type: "button", class: "rail-button", title: panel.title, "aria-label": panel.title, "aria-expanded": "false" },
+      {
+        type: "button",
+        class: "rail-button",
+        title: panel.title,
+        "aria-label": panel.title,
+        "aria-expanded": "false",
+      },
       icon(panel.icon),
       el("span", { class: "rail-words" }, panel.title),
       badge,

@@ -9,26 +9,67 @@ import { askYes } from "../panels/dialog.js";
  */
 export function createTopBar({ store, run, commands }, batch) {
   const tabs = el("div", { class: "tabs", role: "tablist", "aria-label": "Open workflows" });
-  const add = button({ icon: "add", label: "New workflow", class: "icon-button", onClick: () => commands.run("file.new") });
-  const undo = button({ icon: "undo", label: "Undo", class: "icon-button", onClick: () => commands.run("edit.undo") });
-  const redo = button({ icon: "redo", label: "Redo", class: "icon-button", onClick: () => commands.run("edit.redo") });
+  const add = button({
+    icon: "add",
+    label: "New workflow",
+    class: "icon-button",
+    onClick: () => commands.run("file.new"),
+  });
+  const undo = button({
+    icon: "undo",
+    label: "Undo",
+    class: "icon-button",
+    onClick: () => commands.run("edit.undo"),
+  });
+  const redo = button({
+    icon: "redo",
+    label: "Redo",
+    class: "icon-button",
+    onClick: () => commands.run("edit.redo"),
+  });
   const count = el("input", {
-    type: "number", min: "1", max: "100", value: "1", class: "batch", "aria-label": "How many times", title: "How many times",
+    type: "number",
+    min: "1",
+    max: "100",
+    value: "1",
+    class: "batch",
+    "aria-label": "How many times",
+    title: "How many times",
   });
   count.addEventListener("change", () => batch.setCount(Number(count.value)));
-  const stop = button({ icon: "stop", label: "Stop what runs (Ctrl+Alt+Enter)", class: "icon-button stop", onClick: () => commands.run("run.stop") });
+  const stop = button({
+    icon: "stop",
+    label: "Stop what runs (Ctrl+Alt+Enter)",
+    class: "icon-button stop",
+    onClick: () => commands.run("run.stop"),
+  });
   const go = el("button", { type: "button", class: "run", title: "Run (Ctrl+Enter)" }, "Run");
   go.addEventListener("click", () => commands.run("run.queue"));
   const state = el("span", { class: "connection", role: "status" });
-  const palette = button({ icon: "search", label: "All commands (Ctrl+Shift+P)", class: "icon-button", onClick: () => commands.run("app.palette") });
-  const settings = button({ icon: "settings", label: "Settings (Ctrl+,)", class: "icon-button", onClick: () => commands.run("app.settings") });
+  const palette = button({
+    icon: "search",
+    label: "All commands (Ctrl+Shift+P)",
+    class: "icon-button",
+    onClick: () => commands.run("app.palette"),
+  });
+  const settings = button({
+    icon: "settings",
+    label: "Settings (Ctrl+,)",
+    class: "icon-button",
+    onClick: () => commands.run("app.settings"),
+  });
   const element = el(
     "header",
     { class: "top-bar" },
     el("img", { class: "logo", src: "favicon.svg", alt: "Weft", width: "26", height: "26" }),
-    tabs, add,
+    tabs,
+    add,
     el("span", { class: "spacer" }),
-    state, undo, redo, palette, settings,
+    state,
+    undo,
+    redo,
+    palette,
+    settings,
     el("span", { class: "run-group" }, count, go, stop),
   );
 
@@ -66,12 +107,18 @@ export function createTopBar({ store, run, commands }, batch) {
 
   function draw() {
     const { tabs: all, undoLabel, redoLabel } = store.get();
-    reconcile(tabs, all, (tab) => tab.id, makeTab, (row, tab) => {
-      const words = /** @type {HTMLElement} */ (row.firstElementChild);
-      words.textContent = `${tab.name}${tab.isDirty ? " •" : ""}`;
-      row.title = tab.name;
-      row.setAttribute("aria-selected", String(tab.isActive));
-    });
+    reconcile(
+      tabs,
+      all,
+      (tab) => tab.id,
+      makeTab,
+      (row, tab) => {
+        const words = /** @type {HTMLElement} */ (row.firstElementChild);
+        words.textContent = `${tab.name}${tab.isDirty ? " •" : ""}`;
+        row.title = tab.name;
+        row.setAttribute("aria-selected", String(tab.isActive));
+      },
+    );
     undo.disabled = undoLabel === "";
     undo.title = undoLabel ? `Undo: ${undoLabel} (Ctrl+Z)` : "Nothing to undo";
     redo.disabled = redoLabel === "";
@@ -90,11 +137,22 @@ export function createTopBar({ store, run, commands }, batch) {
 
   store.subscribe((now, before) => {
     const isSame = now.document === before.document && now.tabs.length === before.tabs.length;
-    if (isSame && now.tabId === before.tabId && now.tabs.every((tab, at) => tab.name === before.tabs[at].name && tab.isDirty === before.tabs[at].isDirty)) return;
+    if (
+      isSame &&
+      now.tabId === before.tabId &&
+      now.tabs.every(
+        (tab, at) => tab.name === before.tabs[at].name && tab.isDirty === before.tabs[at].isDirty,
+      )
+    )
+      return;
     draw();
   });
   run.subscribe(drawRun);
   draw();
   drawRun();
-  return { element, closeTab, setCount: (/** @type {number} */ value) => (count.value = String(value)) };
+  return {
+    element,
+    closeTab,
+    setCount: (/** @type {number} */ value) => (count.value = String(value)),
+  };
 }

@@ -36,10 +36,12 @@ export function createJournal({ store, shelf, session, isAlive, now = Date.now }
     clearTimeout(timer);
     timer = undefined;
     const { specs } = store.get();
-    const tabs = store.snapshot().map(({ id, name, path, document, isDirty, viewport, isActive }) => {
-      if (!written.has(document)) written.set(document, writeFile(document, specs));
-      return { id, name, path, isDirty, viewport, isActive, file: written.get(document) };
-    });
+    const tabs = store
+      .snapshot()
+      .map(({ id, name, path, document, isDirty, viewport, isActive }) => {
+        if (!written.has(document)) written.set(document, writeFile(document, specs));
+        return { id, name, path, isDirty, viewport, isActive, file: written.get(document) };
+      });
     return shelf.put(PREFIX + session, toJson({ time: now(), tabs }));
   }
 
@@ -49,8 +51,10 @@ export function createJournal({ store, shelf, session, isAlive, now = Date.now }
       isOn = true;
       void save();
       store.subscribe((state, before) => {
-        const isSame = state.document === before.document && state.tabs.length === before.tabs.length;
-        if ((isSame && state.tabId === before.tabId && state.viewport === before.viewport) || timer) return;
+        const isSame =
+          state.document === before.document && state.tabs.length === before.tabs.length;
+        if ((isSame && state.tabId === before.tabId && state.viewport === before.viewport) || timer)
+          return;
         timer = setTimeout(save, DELAY_MS);
       });
     },

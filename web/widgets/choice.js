@@ -22,7 +22,9 @@ export function choiceWidget(spec, host) {
  */
 function plain(spec, host) {
   const input = el("select", { class: "widget-input", "aria-label": host.label });
-  input.append(...spec.choices.map((choice, at) => el("option", { value: String(at) }, String(choice))));
+  input.append(
+    ...spec.choices.map((choice, at) => el("option", { value: String(at) }, String(choice))),
+  );
   input.addEventListener("change", () => {
     const choice = spec.choices[Number(input.value)];
     if (choice !== undefined) host.set(choice, false);
@@ -78,5 +80,7 @@ function filtered(spec, host) {
 
 /** @param {any} value */
 function missingWords(value) {
-  return value === undefined || value === null || value === "" ? "nothing there" : `${value} (missing)`;
+  return value === undefined || value === null || value === ""
+    ? "nothing there"
+    : `${value} (missing)`;
 }

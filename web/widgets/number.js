@@ -79,7 +79,12 @@ export function numberWidget(spec, host) {
       show(value);
     }
   });
-  scrub(name, () => !input.disabled, (start, steps) => set(stepped(start, steps, spec), true), () => value);
+  scrub(
+    name,
+    () => !input.disabled,
+    (start, steps) => set(stepped(start, steps, spec), true),
+    () => value,
+  );
 
   return {
     element,
@@ -169,9 +174,15 @@ export function parseNumber(text, isInteger) {
  */
 export function formatNumber(value, spec) {
   if (typeof value !== "number" || spec.type === "INT") return String(value ?? "");
-  const digits = Math.max(digitsOf(spec.options.step ?? 0.01), digitsOf(spec.options.round || 1), 2);
+  const digits = Math.max(
+    digitsOf(spec.options.step ?? 0.01),
+    digitsOf(spec.options.round || 1),
+    2,
+  );
   const text = String(value);
-  return text.length > 9 && !text.includes("e") ? String(Number(value.toFixed(Math.max(digits, 4)))) : text;
+  return text.length > 9 && !text.includes("e")
+    ? String(Number(value.toFixed(Math.max(digits, 4))))
+    : text;
 }
 
 /** @param {number} step */
@@ -205,7 +216,8 @@ function whole(value) {
  */
 export function limited(value, { type, options: { min, max } }) {
   if (typeof min === "number" && value < min) return min;
-  if (max !== undefined && max !== null && value > max) return type === "INT" ? wholeLimit(max) : max;
+  if (max !== undefined && max !== null && value > max)
+    return type === "INT" ? wholeLimit(max) : max;
   return value;
 }
 

@@ -32,18 +32,23 @@ export function pictureBox(onOpen) {
     update(pictures, empty) {
       element.dataset.empty = pictures.length === 0 ? empty : "";
       element.style.setProperty("--columns", String(Math.ceil(Math.sqrt(pictures.length || 1))));
-      reconcile(element, pictures, ({ url }) => url, ({ url, name }) => {
-        const image = el("img", { src: url, alt: name, draggable: "false", decoding: "async" });
-        image.addEventListener("load", () => {
-          image.classList.toggle("small", image.naturalWidth <= 128);
-        });
-        image.addEventListener("error", () => image.classList.add("gone"));
-        const button = el("button", { class: "picture", type: "button", title: name }, image);
-        button.addEventListener("click", () => {
-          onOpen([...element.children].indexOf(button));
-        });
-        return button;
-      });
+      reconcile(
+        element,
+        pictures,
+        ({ url }) => url,
+        ({ url, name }) => {
+          const image = el("img", { src: url, alt: name, draggable: "false", decoding: "async" });
+          image.addEventListener("load", () => {
+            image.classList.toggle("small", image.naturalWidth <= 128);
+          });
+          image.addEventListener("error", () => image.classList.add("gone"));
+          const button = el("button", { class: "picture", type: "button", title: name }, image);
+          button.addEventListener("click", () => {
+            onOpen([...element.children].indexOf(button));
+          });
+          return button;
+        },
+      );
     },
   };
 }

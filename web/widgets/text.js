@@ -18,7 +18,9 @@ export function textWidget(spec, host) {
     autocomplete: "off",
     data: { widget: spec.name, prompt: spec.options.dynamicPrompts ? "true" : "false" },
   });
-  const name = isLong ? null : el("span", { class: "widget-name", title: host.tooltip }, host.label);
+  const name = isLong
+    ? null
+    : el("span", { class: "widget-name", title: host.tooltip }, host.label);
   const element = el("div", { class: `widget ${isLong ? "long-text" : "text"}` }, name, input);
   input.addEventListener("input", () => host.set(input.value, true));
   return {

@@ -8,7 +8,12 @@ import { el } from "../panels/dom.js";
  * @returns {import("./make_widget.js").Widget}
  */
 export function toggleWidget(spec, host) {
-  const input = el("input", { type: "checkbox", role: "switch", class: "switch", "aria-label": host.label });
+  const input = el("input", {
+    type: "checkbox",
+    role: "switch",
+    class: "switch",
+    "aria-label": host.label,
+  });
   const words = el("span", { class: "switch-words" });
   const name = el("span", { class: "widget-name", title: host.tooltip }, host.label);
   const element = el("label", { class: "widget toggle" }, name, words, input);

@@ -69,7 +69,9 @@ export function connectGesture(scene, store, start, socket, onDropped, onClick) 
     end = { id: old.from, isOutput: true, slot: old.fromSlot, name: "", type };
   }
   const from = /** @type {import("../../graph/document.js").Node} */ (document.nodes.get(end.id));
-  const [x1, y1] = end.isOutput ? outputPoint(from, end.slot, specs) : inputPoint(from, end.name, specs);
+  const [x1, y1] = end.isOutput
+    ? outputPoint(from, end.slot, specs)
+    : inputPoint(from, end.name, specs);
   let hasMoved = false;
 
   /** @param {PointerEvent} event @returns {End | null} */
@@ -85,9 +87,22 @@ export function connectGesture(scene, store, start, socket, onDropped, onClick) 
     if (!box || box.id === end.id) return null;
     const now = store.get().document;
     const isLinked = (/** @type {string} */ name) => Boolean(linkInto(now, box.node, name));
-    const best = bestSocket(now, box.node, specs.get(box.node.type), end.type, !end.isOutput, isLinked);
+    const best = bestSocket(
+      now,
+      box.node,
+      specs.get(box.node.type),
+      end.type,
+      !end.isOutput,
+      isLinked,
+    );
     if (!best) return null;
-    const found = { id: box.id, isOutput: !end.isOutput, slot: best.index, name: best.name, type: best.type };
+    const found = {
+      id: box.id,
+      isOutput: !end.isOutput,
+      slot: best.index,
+      name: best.name,
+      type: best.type,
+    };
     return canLink(now, end, found) ? found : null;
   }
 
@@ -110,11 +125,12 @@ export function connectGesture(scene, store, start, socket, onDropped, onClick) 
       hasMoved = true;
       const found = target(event);
       const aim = found && document.nodes.get(found.id);
-      const [x, y] = !found || !aim
-        ? scene.point(event)
-        : found.isOutput
-          ? outputPoint(aim, found.slot, specs)
-          : inputPoint(aim, found.name, specs);
+      const [x, y] =
+        !found || !aim
+          ? scene.point(event)
+          : found.isOutput
+            ? outputPoint(aim, found.slot, specs)
+            : inputPoint(aim, found.name, specs);
       const curve = end.isOutput ? { x1, y1, x2: x, y2: y } : { x1: x, y1: y, x2: x1, y2: y1 };
       const colour = typeColour(end.type, scene.theme.isDark);
       scene.setOverlay((context, _theme, scale) =>

@@ -58,7 +58,11 @@ export function moveNodesGesture(scene, store, start, ids, settings, onClick) {
       if (!hasMoved) return onClick?.();
       if (!copies) return store.edit("Move", (document) => moveNodes(document, moving, dx, dy));
       const { document } = store.get();
-      const pasted = pasteNodes(document, copyNodes(document, moving), { dx, dy, keepsInputs: true });
+      const pasted = pasteNodes(document, copyNodes(document, moving), {
+        dx,
+        dy,
+        keepsInputs: true,
+      });
       store.edit("Copy", () => pasted.document, { select: pasted.ids });
     },
     cancel: put,
@@ -91,8 +95,16 @@ export function snap(boxes, others, dx, dy, near) {
   const top = Math.min(...boxes.map((box) => box.y));
   const right = Math.max(...boxes.map((box) => box.x + box.width));
   const bottom = Math.max(...boxes.map((box) => box.y + box.height));
-  const across = nearest([left + dx, right + dx], others.flatMap((o) => [o.x, o.x + o.width]), near);
-  const down = nearest([top + dy, bottom + dy], others.flatMap((o) => [o.y, o.y + o.height]), near);
+  const across = nearest(
+    [left + dx, right + dx],
+    others.flatMap((o) => [o.x, o.x + o.width]),
+    near,
+  );
+  const down = nearest(
+    [top + dy, bottom + dy],
+    others.flatMap((o) => [o.y, o.y + o.height]),
+    near,
+  );
   const x = across ? dx + across.by : Math.round((left + dx) / GRID_PX) * GRID_PX - left;
   const y = down ? dy + down.by : Math.round((top + dy) / GRID_PX) * GRID_PX - top;
   const lines = [];
@@ -119,7 +131,8 @@ function nearest(edges, targets, near) {
   for (const to of targets) {
     for (const edge of edges) {
       const by = to - edge;
-      if (Math.abs(by) <= near && (best === null || Math.abs(by) < Math.abs(best.by))) best = { by, to };
+      if (Math.abs(by) <= near && (best === null || Math.abs(by) < Math.abs(best.by)))
+        best = { by, to };
     }
   }
   return best;

@@ -16,7 +16,11 @@ export function panGesture(scene, start, onClick) {
       const dy = event.clientY - start.clientY;
       if (!hasMoved && Math.hypot(dx, dy) < 4) return;
       hasMoved = true;
-      scene.setView({ x: from.x - dx / from.scale, y: from.y - dy / from.scale, scale: from.scale });
+      scene.setView({
+        x: from.x - dx / from.scale,
+        y: from.y - dy / from.scale,
+        scale: from.scale,
+      });
     },
     end() {
       if (!hasMoved) onClick?.();

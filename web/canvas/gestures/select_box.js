@@ -18,7 +18,9 @@ export function selectBoxGesture(scene, store, start) {
     move(event) {
       const [x2, y2] = scene.point(event);
       const box = [Math.min(x1, x2), Math.min(y1, y2), Math.abs(x2 - x1), Math.abs(y2 - y1)];
-      const inside = scene.geometry.boxes.filter((b) => overlap(box, [b.x, b.y, b.width, b.height]));
+      const inside = scene.geometry.boxes.filter((b) =>
+        overlap(box, [b.x, b.y, b.width, b.height]),
+      );
       store.select([...kept, ...inside.map((b) => b.id)]);
       scene.setOverlay((context, theme, scale) => drawSelectionBox(context, box, theme, scale));
     },
