@@ -1,12 +1,13 @@
 """`(x, sigma) -> denoised` for samplers: the network with its conditioning, guidance and hooks."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
+from engine.api.recipe import Hook
 from engine.diffusion.conditioning_batch import Batch, Entry, evaluate
 from engine.diffusion.control_link import Controls
 from engine.diffusion.guidance import Guidance, guided
@@ -30,19 +31,25 @@ class Network(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class NetworkApply:
-    """One network call on a batch: scalings, control, and the recipe's wrapper around it."""
+    """One network call on a batch: scalings, control, and the recipe's wrapper around it.
+
+    `generator` is what hooks inside the network draw from; `hooks` act beside the recipe's own.
+    """
 
     network: Network
     model: Parameterization
     controls: Controls | None = None
     wrapper: Any = None
+    generator: torch.Generator | None = None
+    hooks: tuple[Hook, ...] = ()
 
     def __call__(self, x: Tensor, sigma: Tensor, batch: Batch) -> Tensor:
         control = None
         if batch.control is not None and self.controls is not None:
             scaled = self.model.scale_input(x, sigma)
             control = self.controls.residuals(batch.control, x, scaled, sigma, batch)
-        options = {"cond_or_uncond": list(batch.groups), "sigmas": sigma}
+        options: dict[str, Any] = {"cond_or_uncond": list(batch.groups), "sigmas": sigma}
+        options |= {"generator": self.generator, "hooks": self.hooks}
         if self.wrapper is None:
             return self._denoised(
                 x,
@@ -117,7 +124,7 @@ class GuidedDenoiser:
         guidance = self.guidance
         if guidance.is_plain:
             (cond,) = evaluate(self.apply, self.groups[:1], x, level)
-            return guided(guidance, (cond, torch.zeros_like(cond)), x, level)
+            return self._combined((cond, torch.zeros_like(cond)), x, level)
         predictions = evaluate(self.apply, self.groups, x, level)
         return self._combined(predictions, x, level)
 
@@ -131,7 +138,13 @@ class GuidedDenoiser:
         guidance = self.guidance
         if guidance.combine is not None:
             return guidance.combine(predictions)
-        return guided(guidance, predictions, x, level)
+
+        def once_more(group: int, x: Tensor, hooks: tuple[Hook, ...]) -> Tensor:
+            place = range(len(self.groups))[group]
+            groups = [*([()] * place), self.groups[place]]
+            return evaluate(replace(self.apply, hooks=hooks), groups, x, level)[-1]
+
+        return guided(guidance, predictions, x, level, once_more)
 
 
 @dataclass(kw_only=True)

@@ -2,19 +2,21 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from engine.api.recipe import Recipe
+from engine.api.recipe import Hook, Recipe
 
 if TYPE_CHECKING:
     from engine.api.types import Conditioning
 
 # The guided prediction from those of all groups.
 Combine = Callable[[Sequence[Tensor]], Tensor]
+# A prediction for another x at the same sigma: group, x, hooks inside the network.
+Evaluate = Callable[[int, Tensor, tuple[Hook, ...]], Tensor]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,6 +78,32 @@ def perpendicular(cfg: float, negative_scale: float) -> Combine:
     return combine
 
 
+def perp_neg_hook(empty: "Conditioning", negative_scale: float) -> Hook:
+    """A model that is asked by two prompts and a scale as `perpendicular` wants it."""
+
+    def change(guidance: Guidance) -> Guidance:
+        if len(guidance.groups) != 2:
+            return guidance
+        combine = perpendicular(guidance.cfg, negative_scale)
+        return replace(guidance, groups=(*guidance.groups, empty), combine=combine)
+
+    return Hook(slot="guidance", function=change)
+
+
+def epsilon_scaling(factor: float) -> Hook:
+    """The predicted noise over a factor, as a `sampler_post_cfg_function`.
+
+    Source: Ning et al. 2023 (Elucidating the exposure bias, arXiv 2308.15321), algorithm 1.
+    """
+
+    def scaled(values: Mapping[str, Any]) -> Tensor:
+        x: Tensor = values["input"]
+        return x - (x - values["denoised"]) / factor
+
+    key = f"epsilon_scaling:{factor}"
+    return Hook(slot="sampler_post_cfg_function", function=scaled, key=key)
+
+
 def rescaled(
     x: Tensor, sigma: Tensor, cond: Tensor, uncond: Tensor, scale: float, share: float
 ) -> Tensor:
@@ -115,7 +143,13 @@ def _spread(v: Tensor) -> Tensor:
 # Hooks, in the ecosystem's calling conventions ----------------------------------------------------
 
 
-def guided(guidance: Guidance, predictions: Sequence[Tensor], x: Tensor, sigma: Tensor) -> Tensor:
+def guided(
+    guidance: Guidance,
+    predictions: Sequence[Tensor],
+    x: Tensor,
+    sigma: Tensor,
+    evaluate: Evaluate,
+) -> Tensor:
     """The guided prediction of classifier-free guidance, with the recipe's hooks around it."""
     recipe = guidance.model
     cond, uncond = predictions[0], predictions[-1]
@@ -146,6 +180,7 @@ def guided(guidance: Guidance, predictions: Sequence[Tensor], x: Tensor, sigma: 
                 "sigma": sigma,
                 "model_options": options,
                 "input": x,
+                "evaluate": evaluate,
             }
         )
     return result

@@ -66,9 +66,10 @@ class LoadedDenoiser:
         hooks inside the network (see `network_hooks`).
         Shapes: x (B, in_channels, H, W), timestep (B,), context (B, T, context_dim), y (B, adm).
         """
-        if self.hooks:
-            given = {"original_shape": tuple(x.shape), **(options or {})}
-            with hooked(self.unet, self.layout, self.hooks, given):
+        given = {"original_shape": tuple(x.shape), **(options or {})}
+        hooks = self.hooks.joined(given.pop("hooks", ()))
+        if hooks:
+            with hooked(self.unet, self.layout, hooks, given):
                 return self._call(x, timestep, context, y, control)
         return self._call(x, timestep, context, y, control)
 

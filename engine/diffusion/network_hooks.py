@@ -52,6 +52,13 @@ class NetworkHooks:
     def of(self, slot: str) -> tuple[Function, ...]:
         return self.by_slot.get(slot, ())
 
+    def joined(self, hooks: tuple[Hook, ...]) -> "NetworkHooks":
+        """With further hooks, which come last."""
+        more = network_hooks(hooks).by_slot
+        return NetworkHooks(
+            by_slot={**self.by_slot, **{slot: (*self.of(slot), *f) for slot, f in more.items()}}
+        )
+
 
 NO_HOOKS = NetworkHooks()
 

@@ -15,7 +15,7 @@ from engine.diffusion.control_link import Controls, control_recipes
 from engine.diffusion.denoiser import GuidedDenoiser, MaskedDenoiser, NetworkApply
 from engine.diffusion.guidance import Guidance
 from engine.diffusion.latent_ops import check_channels
-from engine.diffusion.noise import NoiseMaker, NoiseSource, initial_noise
+from engine.diffusion.noise import SEED_LIMIT, NoiseMaker, NoiseSource, initial_noise
 from engine.diffusion.parameterization import Parameterization, parameterization
 from engine.diffusion.preview import FACTORS, latent_preview
 from engine.diffusion.samplers import SAMPLERS, SamplerChoice
@@ -91,6 +91,8 @@ def sample(
     if len(sigmas) == 0:
         return Sampled(samples=samples, denoised=samples)
     check_finite(sigmas, "The schedule holds")
+    for change in guidance.model.hooks_of("guidance"):
+        guidance = change(guidance)
     with ExitStack() as stack:
         loaded = stack.enter_context(ctx.models.use(guidance.model))
         controls = {
@@ -166,6 +168,7 @@ class _Run:
                 model=model,
                 controls=Controls(model=model, loaded=self.controls),
                 wrapper=wrappers[-1] if wrappers else None,
+                generator=after_noise(clean, seed),
             ),
             guidance=self.guidance,
             groups=resolve(self.guidance.groups, target),
@@ -219,6 +222,13 @@ def fixed_empty_latent(samples: Tensor, channels: int) -> Tensor:
     if samples.shape[1] == channels or bool(samples.any()):
         return samples
     return samples.new_zeros(samples.shape[0], channels, *samples.shape[2:])
+
+
+def after_noise(latent: Tensor, seed: int) -> torch.Generator:
+    """A generator of a seed that has drawn a latent's noise, as hooks find it there."""
+    generator = torch.Generator().manual_seed(seed % SEED_LIMIT)
+    torch.randn(latent.shape, generator=generator)
+    return generator
 
 
 def check_finite(x: Tensor, what: str) -> None:
