@@ -1,6 +1,7 @@
 """The built-in nodes: `BUILTIN` is the list of modules, each with its own list `NODES`."""
 
 from nodes import (
+    clip_vision,
     conditioning,
     controlnet,
     custom_sampling,
@@ -27,6 +28,7 @@ BUILTIN = (
     loaders,
     further_loaders,
     conditioning,
+    clip_vision,
     controlnet,
     latent,
     sampling,

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from engine.api.errors import CorruptFile, ModelError, OutOfMemory
 from engine.api.recipe import Recipe
 from engine.diffusion.checkpoint import PARTS, PartSource, check_complete
+from engine.diffusion.clip_vision import LoadedVision, clip_vision_source
 from engine.diffusion.controlnet import LoadedControl
 from engine.diffusion.network import LoadedDenoiser, sd_alphas_cumprod
 from engine.diffusion.network_hooks import network_hooks
@@ -398,7 +399,19 @@ def _upscaler(recipe: Recipe, entry: _Entry) -> LoadedUpscaler:
     )
 
 
-SOURCES: dict[str, Callable[[WeightFile], PartSource]] = {**PARTS, "upscaler": upscaler_source}
+def _clip_vision(recipe: Recipe, entry: _Entry) -> LoadedVision:
+    return LoadedVision(
+        model=entry.module,  # pyright: ignore[reportArgumentType] - clip_vision_source made it
+        device=entry.device,
+        dtype=entry.dtype,
+    )
+
+
+SOURCES: dict[str, Callable[[WeightFile], PartSource]] = {
+    **PARTS,
+    "upscaler": upscaler_source,
+    "clip_vision": clip_vision_source,
+}
 
 VIEWS: dict[str, Callable[[Recipe, _Entry], Loaded]] = {
     "denoiser": _denoiser,
@@ -406,4 +419,5 @@ VIEWS: dict[str, Callable[[Recipe, _Entry], Loaded]] = {
     "vae": _vae,
     "control": _control,
     "upscaler": _upscaler,
+    "clip_vision": _clip_vision,
 }
