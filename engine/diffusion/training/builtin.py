@@ -40,6 +40,7 @@ from engine.diffusion.training.loop import (
     fit,
 )
 from engine.diffusion.training.networks import (
+    CONTEXT_TOKENS,
     LATENT_SCALE,
     make_text_encoder,
     make_unet,
@@ -58,9 +59,7 @@ from engine.diffusion.training.state import write_atomically
 from engine.diffusion.training.text import (
     CLIP_END,
     CLIP_START,
-    END,
     FOREIGN,
-    START,
     AttributeReader,
     CompactVocabulary,
     attribute_accuracy,
@@ -70,6 +69,7 @@ from engine.diffusion.training.text import (
 )
 
 DEFAULT_OUTPUT = Path("models/checkpoints/weft-builtin.safetensors")
+STEPS, CFG = 20, 2.0
 VAE_SHARE, UNET_SHARE, DECODER_SHARE = 0.2, 0.65, 0.15
 log = logging.getLogger("weft.training")
 
@@ -232,21 +232,18 @@ def train(plan: Plan, output: Path, report: Report) -> None:
     report(f"wrote {output}")
 
 
-def generator_of(
-    networks: Networks, size_px: int, *, steps: int = 20, cfg: float = 4.0
-) -> Generate:
+def generator_of(networks: Networks, size_px: int, cfg: float, steps: int = STEPS) -> Generate:
     """Prompt and seed to picture with the trained networks alone."""
     tokenizer = load_tokenizer()
-    vocabulary = CompactVocabulary((0, CLIP_START, CLIP_END))
     side = size_px // 8
 
     def rows_of(prompts: Sequence[str]) -> Tensor:
-        rows = vocabulary.compact([[] for _ in prompts])
-        full = np.where(rows == START, CLIP_START, np.where(rows == END, CLIP_END, rows))
-        for row, prompt in zip(full, prompts, strict=True):
-            tokens = tokenizer.encode(prompt)[:75]
+        rows = np.full((len(prompts), CONTEXT_TOKENS), CLIP_END, np.int64)
+        rows[:, 0] = CLIP_START
+        for row, prompt in zip(rows, prompts, strict=True):
+            tokens = tokenizer.encode(prompt)[: CONTEXT_TOKENS - 2]
             row[1 : 1 + len(tokens)] = tokens
-        return torch.from_numpy(full)
+        return torch.from_numpy(rows)
 
     @torch.no_grad()
     def generate(prompts: Sequence[str], seeds: Sequence[int]) -> np.ndarray:
@@ -254,23 +251,25 @@ def generator_of(
         noise = torch.stack(
             [torch.randn(4, side, side, generator=torch.Generator().manual_seed(s)) for s in seeds]
         )
-        latents = sample_euler(
-            networks.unet, context[:-1], context[-1], noise, steps=steps, cfg=cfg
-        )
+        words, empty = context[:-1], context[-1]
+        latents = sample_euler(networks.unet, words, empty, noise, steps=steps, cfg=cfg)
         return to_pictures(decode(networks.vae, latents / LATENT_SCALE))
 
     return generate
 
 
-def grade_file(path: Path, folder: Path, size_px: int, count: int, report: Report) -> Evaluation:
+def grade_file(
+    path: Path, folder: Path, size_px: int, count: int, report: Report, cfg: float = CFG
+) -> Evaluation:
     """Grades a file on seeds that were never trained on; writes a JSON report and a sheet."""
     if not path.is_file():
         raise MissingModel(
             f"There is no file {path} to grade.", hint="Train one first: main.py train builtin."
         )
-    result = evaluate(generator_of(read_single_file(path), size_px), range(count))
+    result = evaluate(generator_of(read_single_file(path), size_px, cfg), range(count))
     folder.mkdir(parents=True, exist_ok=True)
-    summary = {"file": path.name, "seeds": count, "figures": result.figures}
+    settings = {"seeds": count, "steps": STEPS, "cfg": cfg, "sampler": "euler"}
+    summary = {"file": path.name, **settings, "figures": result.figures}
     (folder / "evaluation.json").write_text(json.dumps(summary, indent=2) + "\n")
     sheet = [s for kind in KINDS for s in [x for x in result.samples if x[0].kind == kind][:12]]
     sample_sheet(sheet).save(folder / "samples.png")
@@ -297,6 +296,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--folder", type=Path, default=Path("training"), help="the run's files")
     parser.add_argument("--output", type=Path, default=DEFAULT_OUTPUT)
     parser.add_argument("--evaluate", type=Path, metavar="FILE", help="only grade this file")
+    parser.add_argument("--cfg", type=float, default=CFG, help="guidance when grading")
     parser.add_argument("--seeds", type=int, default=200, help="pictures per kind when grading")
     return parser
 
@@ -315,5 +315,5 @@ def main(argv: list[str]) -> int:
         )
         train(plan, options.output, log.info)
     graded = options.evaluate or options.output
-    grade_file(graded, options.folder, options.size, options.seeds, log.info)
+    grade_file(graded, options.folder, options.size, options.seeds, log.info, options.cfg)
     return 0

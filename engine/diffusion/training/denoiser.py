@@ -67,7 +67,7 @@ def sample_euler(
     noise: Tensor,
     *,
     steps: int = 20,
-    cfg: float = 4.0,
+    cfg: float = 2.0,
 ) -> Tensor:
     """Latents for contexts: Euler over evenly spaced timesteps with guidance.
 
