@@ -178,6 +178,7 @@ class Weft:
 
     def check(self, prompt: Mapping[str, Any]) -> Validation:
         """Validate a prompt, with the nodes' own checks. Raises: GraphInvalid if it is none."""
+        self._parts.refresh()
         core = self._parts.core
         validation = validate(parse_prompt(prompt), core.catalogue, self.folders.list_files)
         own = nodes_with_own_check(validation, core.catalogue)
