@@ -23,7 +23,9 @@ export function createDialog({ title, class: name = "", isBare = false }, ...chi
   dialog.addEventListener("click", (event) => {
     if (event.target === dialog) close(); // beside the dialog
   });
-  dialog.addEventListener("keydown", (event) => event.stopPropagation());
+  dialog.addEventListener("keydown", (event) => {
+    if (dialog.open) event.stopPropagation(); // a closed one may hold the focus for a moment
+  });
   document.body.append(dialog);
   return {
     element: dialog,

@@ -149,7 +149,7 @@ export function reconcile(list, items, keyOf, make, update) {
       row.dataset.key = key;
     }
     update?.(row, item);
-    if (row === place) place = place.nextElementSibling;
+    if (row === place) place = row.nextElementSibling;
     else list.insertBefore(row, place);
   }
   for (const row of known.values()) row.remove();

@@ -1,7 +1,8 @@
 /** Every problem of the shown workflow; each row jumps to its node and input. */
 
+import { NORMAL, linkInto, valuesOf } from "../graph/document.js";
 import { plainWords } from "../run/problems.js";
-import { arrowKeys, button, el } from "./dom.js";
+import { arrowKeys, button, el, soon } from "./dom.js";
 
 /** @typedef {import("../run/problems.js").Problem} Problem */
 
@@ -21,9 +22,24 @@ export function problemsPanel({ run, store, notices }) {
   arrowKeys(list, ".problem");
   let tellBadge = (/** @type {string} */ _badge) => {};
   let drawn = "";
+  /** @type {{document: any, specs: any, problems: Problem[]}} */
+  let checked = { document: null, specs: null, problems: [] };
+
+  /** What is known without asking the server. */
+  function expected() {
+    const state = store.get();
+    if (state.document !== checked.document || state.specs !== checked.specs) {
+      const problems = [...missingTypes(state), ...missingChoices(state)];
+      checked = { document: state.document, specs: state.specs, problems };
+    }
+    return checked.problems;
+  }
 
   function draw() {
-    const problems = [...missingTypes(store.get()), ...run.problems()];
+    const told = run.problems();
+    const isTold = (/** @type {Problem} */ one) =>
+      told.some((other) => other.nodeId === one.nodeId && other.inputName === one.inputName);
+    const problems = [...told, ...expected().filter((one) => !isTold(one))];
     tellBadge(problems.length > 0 ? String(problems.length) : "");
     const key = JSON.stringify(problems);
     if (key === drawn) return;
@@ -57,11 +73,12 @@ export function problemsPanel({ run, store, notices }) {
     return el("li", { class: `problem-row ${problem.severity}` }, go, copy);
   }
 
+  const redraw = soon(draw, 150);
   run.subscribe((changes) => {
-    if (changes.has("problems") || changes.has("nodes")) draw();
+    if (changes.has("problems")) draw();
   });
   store.subscribe((state, before) => {
-    if (state.document !== before.document || state.specs !== before.specs) draw();
+    if (state.document !== before.document || state.specs !== before.specs) redraw();
   });
   return {
     id: "problems",
@@ -100,6 +117,41 @@ export function missingTypes({ document, specs }) {
     });
   }
   return found;
+}
+
+/**
+ * Choices that are not there, such as models that are not installed; told before anything is run.
+ * @param {import("../store.js").State} state
+ * @returns {Problem[]}
+ */
+export function missingChoices({ document, specs }) {
+  /** @type {Problem[]} */
+  const found = [];
+  for (const node of document.nodes.values()) {
+    const spec = specs.get(node.type);
+    for (const { name, type, choices } of spec?.inputs ?? []) {
+      if (type !== "COMBO" || node.mode !== NORMAL || linkInto(document, node, name)) continue;
+      const value = valuesOf(node, spec).values[name];
+      if (value === undefined || choices.includes(value)) continue;
+      found.push({
+        nodeId: node.id,
+        inputName: name,
+        nodeType: node.type,
+        code: "value_not_in_list",
+        message: `'${value}' is not there.`,
+        details: "",
+        hint: adviceFor(name, choices),
+        severity: "warning",
+      });
+    }
+  }
+  return found;
+}
+
+/** @param {string} name @param {any[]} choices */
+function adviceFor(name, choices) {
+  const choose = choices.length > 0 ? `Choose one of the ${choices.length} that are there` : "None is there yet";
+  return /name$|image/.test(name) ? `${choose}, or put the file into its folder.` : `${choose}.`;
 }
 
 /** @param {import("../graph/document.js").Node} node */

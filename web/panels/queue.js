@@ -1,10 +1,12 @@
 /** The queue: what runs and waits, in its order; pause, cancel, another order, run again. */
 
 import { describePrompt, formatSeconds } from "../run/describe.js";
-import { arrowKeys, button, el, reconcile } from "./dom.js";
+import { arrowKeys, button, el, icon, reconcile, soon } from "./dom.js";
 import { openJob } from "./open.js";
 
 /** @typedef {import("../run/book.js").Job} Job */
+
+const MAX_SHOWN = 200;
 
 /**
  * @param {import("./index.js").Context} context
@@ -21,9 +23,10 @@ export function queuePanel(context) {
   );
   const pause = button({ icon: "pause", text: "Pause", class: "small", onClick: togglePause });
   const clear = button({ text: "Cancel all that wait", class: "small quiet", onClick: clearAll });
+  const more = el("p", { class: "dim", hidden: true });
   const note = el("p", { class: "note", hidden: true });
   const bar = el("div", { class: "panel-bar" }, pause, clear);
-  const element = el("div", { class: "panel-body" }, bar, note, list, empty);
+  const element = el("div", { class: "panel-body" }, bar, note, list, more, empty);
   arrowKeys(list, ".row");
   let tellBadge = (/** @type {string} */ _badge) => {};
   /** @type {string | null} */
@@ -41,16 +44,20 @@ export function queuePanel(context) {
   }
 
   function draw() {
-    const jobs = run.waiting();
     const { isPaused, pending, remaining } = run.state.queue;
-    pause.replaceChildren(...button({ icon: isPaused ? "play" : "pause", text: isPaused ? "Go on" : "Pause" }).childNodes);
+    tellBadge(remaining > 0 ? String(remaining) : "");
+    if (!element.isConnected) return;
+    const all = run.waiting();
+    const jobs = all.slice(0, MAX_SHOWN);
+    more.hidden = all.length <= MAX_SHOWN;
+    more.textContent = `and ${all.length - MAX_SHOWN} more`;
+    pause.replaceChildren(icon(isPaused ? "play" : "pause"), isPaused ? "Go on" : "Pause");
     pause.setAttribute("aria-pressed", String(isPaused));
     clear.hidden = pending.length === 0;
     note.hidden = !isPaused;
     note.textContent = "Paused: nothing new is started.";
     empty.hidden = jobs.length > 0;
     reconcile(list, jobs, (job) => job.id, makeRow, updateRow);
-    tellBadge(remaining > 0 ? String(remaining) : "");
   }
 
   /** @param {Job} job */
@@ -144,8 +151,9 @@ export function queuePanel(context) {
     tell(openJob(context, id));
   }
 
+  const redraw = soon(draw, 80);
   run.subscribe((changes) => {
-    if (changes.has("queue")) draw();
+    if (changes.has("queue")) redraw();
   });
   return {
     id: "queue",

@@ -43,7 +43,7 @@
  * @typedef {{running: string[], pending: string[], isPaused: boolean, remaining: number}} Queue
  */
 
-const KEPT_JOBS = 100;
+const KEPT_JOBS = 40;
 const KEPT_FRAMES = 120;
 
 export function createBook() {
@@ -149,6 +149,7 @@ export function createBook() {
     Object.assign(of, { status: "running", startMs: timestamp, endMs: null, error: null });
     of.nodes.clear();
     of.current = null;
+    for (const other of jobs.values()) if (isEnded(other)) dropFrames(other);
   }
 
   /** @param {Job} of @param {string} id @param {{state: Phase, reason: string}} [record] */
@@ -219,7 +220,9 @@ export function createBook() {
 
   /** @param {Job} of @param {JobStatus} status @param {number | null} timestamp */
   function end(of, status, timestamp) {
-    Object.assign(of, { status, endMs: timestamp ?? null, current: null });
+    // Prompts are large; the server gives them again when they are asked for.
+    const ended = { status, endMs: timestamp ?? null, current: null, prompt: null, workflow: null };
+    Object.assign(of, ended);
     for (const at of of.nodes.values()) {
       at.preview = null;
       if (at.state === "running") at.state = status === "done" ? "ran" : "waiting";
@@ -387,6 +390,11 @@ export const isEnded = (of) => of.status !== "pending" && of.status !== "running
 function rank(of) {
   const group = of.status === "running" ? 2 : of.status === "pending" ? 0 : 1;
   return group * 1e15 + (of.endMs ?? of.startMs ?? of.order);
+}
+
+/** Steps are kept of the newest run only. @param {Job} of */
+function dropFrames(of) {
+  for (const at of of.nodes.values()) at.frames = [];
 }
 
 /** @param {string} id @param {number} order @returns {Job} */
