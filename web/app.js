@@ -10,14 +10,8 @@ import { pickFrom } from "./canvas/picker.js";
 import { followPointer } from "./canvas/pointer.js";
 import { createScene } from "./canvas/scene.js";
 import { createCommands } from "./commands.js";
-import {
-  afterQueue,
-  changeNodes,
-  moveNodes,
-  setControl,
-  setValue,
-  toggleFlag,
-} from "./graph/document.js";
+import { changeNodes, moveNodes, setControl, setValue, toggleFlag } from "./graph/document.js";
+import { afterQueue } from "./graph/seeds.js";
 import { browserShelf, createJournal, holdSession } from "./undo/journal.js";
 import { el } from "./panels/dom.js";
 import { askText } from "./panels/dialog.js";
@@ -327,12 +321,10 @@ function changed(now, id, spec, name, value) {
 if (typeof document !== "undefined") {
   const app = createApp(document.body);
   Object.assign(window, { weft: app }); // for scripts in the browser's console, and for tests
-  app
-    .start()
-    .catch((error) =>
-      app.context.notices.toast("The editor could not start.", {
-        kind: "bad",
-        hint: error.message,
-      }),
-    );
+  app.start().catch((error) =>
+    app.context.notices.toast("The editor could not start.", {
+      kind: "bad",
+      hint: error.message,
+    }),
+  );
 }

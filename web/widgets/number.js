@@ -1,6 +1,6 @@
 /** A number: typed, stepped with the arrow keys, or dragged sideways by its name. 64-bit-safe. */
 
-import { narrow } from "../graph/document.js";
+import { narrow } from "../graph/seeds.js";
 import { el } from "../panels/dom.js";
 
 const DRAG_PX = 4; // for one step
