@@ -11,6 +11,7 @@ import { modelsPanel } from "./models.js";
 import { createNotices } from "./notices.js";
 import { createPalette } from "./palette.js";
 import { problemsPanel } from "./problems.js";
+import { createPromptBuilder } from "./prompt_builder.js";
 import { installPromptHelp } from "./prompt_help.js";
 import { queuePanel } from "./queue.js";
 import { createSettings } from "./settings.js";
@@ -61,6 +62,7 @@ export function installOverlays(parts, host = document.body) {
   const palette = createPalette(context);
   const sheet = createShortcutSheet(context);
   const settings = createSettings(context);
+  const builder = createPromptBuilder(context);
   context.commands.add(
     {
       id: "app.palette",
@@ -86,6 +88,7 @@ export function installOverlays(parts, host = document.body) {
       inText: true,
       run: settings.open,
     },
+    { id: "prompt.build", title: "Build a prompt from its parts", group: "Text", shortcut: "Ctrl+Shift+B", inText: true, run: builder.open },
   );
   followRun(context);
   installPromptHelp(context);
