@@ -19,10 +19,8 @@ if TYPE_CHECKING:
     from engine.api.recipe import Recipe
 
     StyleModel: TypeAlias = Recipe
-    Gligen: TypeAlias = Recipe
 else:
     StyleModel = Socket("STYLE_MODEL")
-    Gligen = Socket("GLIGEN")
 
 
 @node("UNETLoader", title="Load Diffusion Model", category="advanced/loaders")
@@ -63,15 +61,8 @@ def load_style_model(
     _not_usable(ctx.files.resolve("style_models", style_model_name), "style models")
 
 
-@node("GLIGENLoader", category="loaders")
-def load_gligen(gligen_name: Annotated[str, Choice(folder="gligen")], ctx: RunContext) -> Gligen:
-    """Refuses a GLIGEN model: such models cannot be used yet."""
-    _not_usable(ctx.files.resolve("gligen", gligen_name), "GLIGEN models")
-
-
 NODES = [
     load_unet,
     load_image_only_checkpoint,
     load_style_model,
-    load_gligen,
 ]

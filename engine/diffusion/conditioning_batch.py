@@ -70,6 +70,7 @@ class Entry:
     sigma_end: float | None = None
     control: Any = None  # engine.diffusion.controlnet.ControlLink
     control_covers_uncond: bool = False
+    gligen: Any = None  # engine.diffusion.gligen.Boxes
 
     def is_active(self, sigma: float) -> bool:
         """Whether the entry counts at a noise level."""
@@ -97,6 +98,7 @@ class Batch:
     concat: Tensor | None
     control: Any
     groups: tuple[int, ...]
+    gligen: tuple[Any, ...] | None = None  # of each entry
 
 
 # Resolving ----------------------------------------------------------------------------------------
@@ -135,7 +137,16 @@ def resolve(groups: Sequence["Conditioning"], target: Target) -> list[list[Entry
     if resolved:
         for others in resolved[1:]:
             _share_control(resolved[0], others)
-    return resolved
+    return _with_empty_boxes(resolved)
+
+
+def _with_empty_boxes(groups: list[list[Entry]]) -> list[list[Entry]]:
+    """Where an entry has GLIGEN boxes, the others are told that they have none."""
+    first = next((e.gligen for entries in groups for e in entries if e.gligen is not None), None)
+    if first is None:
+        return groups
+    empty = (*first[:2], [])
+    return [[replace(e, gligen=e.gligen or empty) for e in entries] for entries in groups]
 
 
 def _entry(embeds: Tensor, options: Mapping[str, Any], target: Target) -> Entry:
@@ -172,6 +183,7 @@ def _entry(embeds: Tensor, options: Mapping[str, Any], target: Target) -> Entry:
         sigma_end=None if end is None else share(end),
         control=options.get("control"),
         control_covers_uncond=bool(options.get("control_apply_to_uncond", False)),
+        gligen=options.get("gligen"),
     )
 
 
@@ -349,6 +361,8 @@ def _fits(a: Entry, b: Entry) -> bool:
     """Whether two entries can share a network call."""
     if a.control is not b.control:
         return False
+    if a.gligen is not None and b.gligen is not None and a.gligen[1] != b.gligen[1]:
+        return False
     if _size(a) != _size(b) or (a.y is None) != (b.y is None):
         return False
     if (a.concat is None) != (b.concat is None):
@@ -376,6 +390,7 @@ def _joined(part: list[tuple[int, Entry]], batch: int) -> Batch:
         concat=torch.cat(concats) if concats else None,
         control=entries[0].control,
         groups=tuple(number for number, _ in part),
+        gligen=None if entries[0].gligen is None else tuple(e.gligen for e in entries),
     )
 
 

@@ -10,6 +10,7 @@ from torch import Tensor
 from engine.api.recipe import Hook
 from engine.diffusion.conditioning_batch import Batch, Entry, evaluate
 from engine.diffusion.control_link import Controls
+from engine.diffusion.gligen import LoadedGligen
 from engine.diffusion.guidance import Guidance, guided
 from engine.diffusion.parameterization import Parameterization
 
@@ -42,6 +43,7 @@ class NetworkApply:
     wrapper: Any = None
     generator: torch.Generator | None = None
     hooks: tuple[Hook, ...] = ()
+    gligens: Mapping[str, LoadedGligen] = field(default_factory=dict)  # by the recipe's key
 
     def __call__(self, x: Tensor, sigma: Tensor, batch: Batch) -> Tensor:
         control = None
@@ -49,7 +51,7 @@ class NetworkApply:
             scaled = self.model.scale_input(x, sigma)
             control = self.controls.residuals(batch.control, x, scaled, sigma, batch)
         options: dict[str, Any] = {"cond_or_uncond": list(batch.groups), "sigmas": sigma}
-        options |= {"generator": self.generator, "hooks": self.hooks}
+        options |= {"generator": self.generator, "hooks": (*self.hooks, *self._boxes(x, batch))}
         if self.wrapper is None:
             return self._denoised(
                 x,
@@ -76,6 +78,12 @@ class NetworkApply:
             "cond_or_uncond": list(batch.groups),
         }
         return self.wrapper(self._apply_model, values)
+
+    def _boxes(self, x: Tensor, batch: Batch) -> tuple[Hook, ...]:
+        if batch.gligen is None:
+            return ()
+        loaded = self.gligens[batch.gligen[0][1].key]
+        return (loaded.hook([boxes for _, _, boxes in batch.gligen], x),)
 
     def _apply_model(self, x: Tensor, sigma: Tensor, **c: Any) -> Tensor:
         """The function that a wrapper is given."""

@@ -6,6 +6,7 @@ A recipe's hooks whose slot is listed here act inside the network, for that reci
 - `attn1_replace/middle/0`, `attn2_replace/input/4/0` …: `f(q, k, v, extra) -> out`, instead of the
   attention of that block (and, with a fourth part, of that transformer layer);
 - `attn1_output_patch`, `attn2_output_patch`: `f(out, extra) -> out`;
+- `middle_patch`: `f(h, extra) -> h`, between the two attentions of a transformer layer;
 - `input_block_patch`, `input_block_patch_after_skip`: `f(h, options) -> h`;
 - `output_block_patch`: `f(h, skip, options) -> (h, skip)`, before the two are joined.
 
@@ -33,6 +34,7 @@ PATCHES = (
     "attn2_patch",
     "attn1_output_patch",
     "attn2_output_patch",
+    "middle_patch",
     "input_block_patch",
     "input_block_patch_after_skip",
     "output_block_patch",
@@ -80,6 +82,8 @@ def hooked(
     with ExitStack() as stack:
         if any(slot.startswith("attn") for slot in hooks.by_slot):
             _hook_attention(unet, layout, hooks, options, stack)
+        if hooks.of("middle_patch"):
+            _hook_middle(unet, layout, hooks.of("middle_patch"), options, stack)
         if hooks.of("output_block_patch"):
             _hook_outputs(unet, layout, hooks, options, stack)
         if hooks.of("input_block_patch") or hooks.of("input_block_patch_after_skip"):
@@ -196,6 +200,42 @@ def _hook_attention(
                 )
                 stack.callback(setattr, attention, "processor", attention.processor)
                 attention.processor = processor
+
+
+def _hook_middle(
+    unet: nn.Module,
+    layout: UnetLayout,
+    functions: tuple[Function, ...],
+    options: Options,
+    stack: ExitStack,
+) -> None:
+    """The stream between two attentions is what went into the layer and what the first one adds."""
+    for block, name, depth in _transformers(layout):
+        for index in range(depth):
+            layer = unet.get_submodule(f"{name}.transformer_blocks.{index}")
+            came_in: list[Tensor] = []
+            extra = {**options, "block": block, "block_index": index}
+
+            def keep(
+                _: nn.Module, inputs: tuple[Any, ...], came_in: list[Tensor] = came_in
+            ) -> None:
+                came_in[:] = inputs[:1]
+
+            def change(
+                _: nn.Module,
+                __: Any,
+                added: Tensor,
+                came_in: list[Tensor] = came_in,
+                extra: Options = extra,
+            ) -> Tensor:
+                h = came_in[0] + added
+                for function in functions:
+                    h = function(h, extra)
+                return h - came_in[0]
+
+            stack.callback(layer.register_forward_pre_hook(keep).remove)
+            attention = layer.get_submodule("attn1")
+            stack.callback(attention.register_forward_hook(change).remove)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,6 +18,7 @@ from engine.api.recipe import Recipe
 from engine.diffusion.checkpoint import PARTS, PartSource, check_complete
 from engine.diffusion.clip_vision import LoadedVision, clip_vision_source
 from engine.diffusion.controlnet import LoadedControl
+from engine.diffusion.gligen import LoadedGligen, gligen_source
 from engine.diffusion.network import LoadedDenoiser, sd_alphas_cumprod
 from engine.diffusion.network_hooks import network_hooks
 from engine.diffusion.patches import Change, PatchTarget, WeightOf, plan_patches
@@ -407,10 +408,19 @@ def _clip_vision(recipe: Recipe, entry: _Entry) -> LoadedVision:
     )
 
 
+def _gligen(recipe: Recipe, entry: _Entry) -> LoadedGligen:
+    return LoadedGligen(
+        model=entry.module,  # pyright: ignore[reportArgumentType] - gligen_source made it
+        device=entry.device,
+        dtype=entry.dtype,
+    )
+
+
 SOURCES: dict[str, Callable[[WeightFile], PartSource]] = {
     **PARTS,
     "upscaler": upscaler_source,
     "clip_vision": clip_vision_source,
+    "gligen": gligen_source,
 }
 
 VIEWS: dict[str, Callable[[Recipe, _Entry], Loaded]] = {
@@ -420,4 +430,5 @@ VIEWS: dict[str, Callable[[Recipe, _Entry], Loaded]] = {
     "control": _control,
     "upscaler": _upscaler,
     "clip_vision": _clip_vision,
+    "gligen": _gligen,
 }

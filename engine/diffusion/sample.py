@@ -13,6 +13,7 @@ from engine.api.errors import NodeError
 from engine.diffusion.conditioning_batch import Target, fit_batch, resolve
 from engine.diffusion.control_link import Controls, control_recipes
 from engine.diffusion.denoiser import GuidedDenoiser, MaskedDenoiser, NetworkApply
+from engine.diffusion.gligen import LoadedGligen, gligen_recipes
 from engine.diffusion.guidance import Guidance
 from engine.diffusion.latent_ops import check_channels
 from engine.diffusion.noise import SEED_LIMIT, NoiseMaker, NoiseSource, initial_noise
@@ -99,10 +100,15 @@ def sample(
             key: stack.enter_context(ctx.models.use(recipe))
             for key, recipe in control_recipes(guidance.groups).items()
         }
+        gligens = {
+            key: stack.enter_context(ctx.models.use(recipe))
+            for key, recipe in gligen_recipes(guidance.groups).items()
+        }
         run = _Run(
             ctx=ctx,
             loaded=loaded,
             controls=controls,
+            gligens=gligens,
             guidance=guidance,
             sampler=sampler,
             sigmas=sigmas,
@@ -115,6 +121,7 @@ class _Run:
     ctx: "RunContext"
     loaded: "LoadedDenoiser"
     controls: Mapping[str, "LoadedControl"]
+    gligens: Mapping[str, LoadedGligen]
     guidance: Guidance
     sampler: SamplerChoice
     sigmas: Tensor
@@ -169,6 +176,7 @@ class _Run:
                 controls=Controls(model=model, loaded=self.controls),
                 wrapper=wrappers[-1] if wrappers else None,
                 generator=after_noise(clean, seed),
+                gligens=self.gligens,
             ),
             guidance=self.guidance,
             groups=resolve(self.guidance.groups, target),
