@@ -1,7 +1,9 @@
 """The built-in nodes: `BUILTIN` is the list of modules, each with its own list `NODES`."""
 
 from nodes import (
+    batch,
     clip_vision,
+    compositing,
     conditioning,
     controlnet,
     custom_sampling,
@@ -9,6 +11,7 @@ from nodes import (
     gligen,
     image,
     image_files,
+    image_filters,
     latent,
     loaders,
     logic,
@@ -42,6 +45,9 @@ BUILTIN = (
     vae,
     image,
     image_files,
+    image_filters,
+    compositing,
+    batch,
     upscale,
     mask,
     primitives,
