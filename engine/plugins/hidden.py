@@ -1,5 +1,6 @@
 """The hidden inputs of pack nodes: what a node may learn about the prompt it runs in."""
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -27,7 +28,7 @@ class DynamicPrompt:
         return self._prompt
 
     def get_parent_node_id(self, node_id: str) -> str | None:
-        """The node that was expanded into this one, if any: `10` of `10:3`."""
+        """The node that was expanded into this one, if any: `10` of `10:3` and `10.0.3`."""
         return next((p for p in _parents(node_id) if p in self._prompt), None)
 
     def get_real_node_id(self, node_id: str) -> str:
@@ -40,9 +41,9 @@ class DynamicPrompt:
 
 
 def _parents(node_id: str) -> Iterator[str]:
-    while ":" in node_id:
-        node_id = node_id.rpartition(":")[0]
-        yield node_id
+    """What may be ids of outer nodes, the innermost first: subgraphs use `:`, expansions `.`."""
+    for mark in reversed(list(re.finditer(r"[:.]", node_id))):
+        yield node_id[: mark.start()]
 
 
 def hidden_values(inputs: tuple[InputSpec, ...], ctx: RunContext) -> dict[str, Any]:
