@@ -12,6 +12,7 @@ import { createScene } from "./canvas/scene.js";
 import { createCommands } from "./commands.js";
 import { changeNodes, moveNodes, setControl, setValue, toggleFlag } from "./graph/document.js";
 import { afterQueue } from "./graph/seeds.js";
+import { toJson } from "./graph/json.js";
 import { browserShelf, createJournal, holdSession } from "./undo/journal.js";
 import { el } from "./panels/dom.js";
 import { askText } from "./panels/dialog.js";
@@ -22,6 +23,7 @@ import { createTopBar } from "./shell/top_bar.js";
 import { createStore } from "./store.js";
 
 const SETTINGS = "weft-editor";
+const KEPT_RUNS = 40; // that are looked through for what is open
 
 /** @param {HTMLElement} root */
 export function createApp(root) {
@@ -255,6 +257,36 @@ export function createApp(root) {
     input.click();
   }
 
+  /** What the server runs now, else ran last, with its state; the first workflow when there is none. */
+  async function openLatest() {
+    const { queue_running: running } = await api.queue();
+    const item = running[0] ?? Object.values(await api.history(1))[0]?.prompt;
+    if (!item) return openDefault();
+    const [, id, prompt, extra] = item;
+    const isFirst = toJson(prompt) === toJson(await api.defaultWorkflow());
+    try {
+      const source = extra?.extra_pnginfo?.workflow ?? prompt;
+      store.load(source, { name: isFirst ? "First picture" : "Last run" });
+    } catch {
+      return openDefault(); // another program's workflow that cannot be read
+    }
+    scene.fit();
+    await run.adopt(id, store.get().document.rest.id);
+  }
+
+  /** The newest ended runs of what is open, so that their states and pictures are there again. */
+  async function showPastRuns() {
+    /** @type {Map<string, string>} */
+    const newest = new Map();
+    for (const [id, { prompt }] of Object.entries(await api.history(KEPT_RUNS))) {
+      newest.set(prompt[3]?.extra_pnginfo?.workflow?.id, id);
+    }
+    for (const { document: opened } of store.snapshot()) {
+      const id = newest.get(opened.rest.id);
+      if (id) await run.adopt(id, opened.rest.id);
+    }
+  }
+
   async function openDefault() {
     store.load(await api.defaultWorkflow(), { name: "First picture" });
     scene.fit();
@@ -293,7 +325,8 @@ export function createApp(root) {
     const active = own.findIndex((tab) => tab.isActive);
     if (active >= 0) store.showTab(store.get().tabs[active].id);
     if (left.length > 0) context.notices.toast("Unsaved work was restored.", { kind: "good" });
-    if (own.length + left.length === 0) await openDefault();
+    if (own.length + left.length === 0) await openLatest();
+    else showPastRuns().catch(() => undefined); // the server is gone again: nothing to show
     journal.follow();
     document.addEventListener("visibilitychange", () => void journal.flush());
     window.addEventListener("pagehide", () => void journal.flush());

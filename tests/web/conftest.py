@@ -19,6 +19,15 @@ FLAGS = (
 )
 
 
+# Without what earlier tests ran last.
+FRESH = """async () => {
+  const { store, commands } = weft;
+  const before = store.get().tabs.map((tab) => tab.id);
+  await commands.run("file.default");
+  for (const id of before) store.closeTab(id);
+}"""
+
+
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     """A running server; its folder holds the built-in model."""
@@ -46,6 +55,7 @@ def page(chromium: playwright.Browser, server: ServerProcess) -> Iterator[playwr
     page.on("pageerror", lambda error: errors.append(str(error)))
     page.goto(server.url)
     page.wait_for_selector("body[data-ready]")
+    page.evaluate(FRESH)
     yield page
     context.close()
     assert not errors, errors

@@ -305,6 +305,15 @@ def test_unsaved_work_survives_a_reload(page: Page) -> None:
     expect(page.get_by_role("textbox", name="text").first).to_have_value("kept through a reload")
 
 
+def test_pictures_are_there_again_after_a_reload(page: Page) -> None:
+    run(page)
+    picture = node(page, "Save Image").locator(".picture img")
+    expect(picture).to_be_visible(timeout=60_000)
+    page.wait_for_timeout(700)
+    page.reload()
+    expect(picture).to_be_visible(timeout=10_000)
+
+
 def test_what_a_closed_tab_left_unsaved_comes_back(page: Page, server: ServerProcess) -> None:
     page.get_by_role("textbox", name="text").first.fill("left behind")
     page.wait_for_timeout(900)
@@ -322,3 +331,35 @@ def test_nothing_becomes_html(page: Page) -> None:
     page.keyboard.press("Enter")
     expect(node(page, "<img src=x")).to_be_visible()
     assert page.locator(".node-title img").count() == 0
+
+
+def test_undo_in_a_field_undoes_the_step(page: Page) -> None:
+    steps = node(page, "KSampler").get_by_role("spinbutton", name="steps")
+    steps.fill("33")
+    steps.press("Enter")
+    steps.press("Control+z")
+    expect(steps).to_have_value("20")
+
+
+def test_a_fresh_tab_shows_what_ran_last(page: Page, server: ServerProcess, chromium: Any) -> None:
+    page.get_by_role("textbox", name="text").first.fill("an orange circle on a white background")
+    run(page)
+    expect(node(page, "Save Image").locator(".picture img")).to_be_visible(timeout=60_000)
+    fresh = chromium.new_context().new_page()
+    fresh.goto(server.url)
+    fresh.wait_for_selector("body[data-ready]")
+    expect(fresh.get_by_role("textbox", name="text").first).to_have_value(
+        "an orange circle on a white background"
+    )
+    expect(node(fresh, "Save Image").locator(".picture img")).to_be_visible(timeout=10_000)
+    fresh.context.close()
+
+
+def test_the_first_picture_stands_on_its_node(server: ServerProcess, chromium: Any) -> None:
+    prompt = server.get("/weft/default_workflow")
+    prompt["3"]["inputs"]["seed"] = 12
+    server.run(prompt)
+    fresh = chromium.new_context().new_page()
+    fresh.goto(server.url)
+    expect(node(fresh, "Save Image").locator(".picture img")).to_be_visible(timeout=10_000)
+    fresh.context.close()

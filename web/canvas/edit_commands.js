@@ -129,7 +129,7 @@ export function addEditCommands({ scene, store, commands, menus, minimap, settin
       title: "Copy",
       group: "Edit",
       shortcut: "Ctrl+C",
-      when: hasSelection,
+      when: () => hasSelection() && !window.getSelection()?.toString(),
       run: copy,
     },
     {

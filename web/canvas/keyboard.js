@@ -1,5 +1,6 @@
 /** Moving among the nodes by keyboard: Tab and arrows between them, Enter into one, Escape out. */
 
+import { keyOf } from "../commands.js";
 import { isEditable, isText } from "./pointer.js";
 
 /**
@@ -98,6 +99,18 @@ export function followKeys(scene, store, commands) {
   });
   window.addEventListener("keydown", (event) => {
     if (event.defaultPrevented || document.querySelector("dialog[open]")) return;
-    if (commands.onKey(event, isText(event.target))) event.preventDefault();
+    const isWriting = isText(event.target) && !undoesStep(event);
+    if (commands.onKey(event, isWriting)) event.preventDefault();
   });
+}
+
+/**
+ * Whether a key means undo or redo of the document: in the fields of nodes it does, unless
+ * something was typed there that is not part of the document yet.
+ * @param {KeyboardEvent} event
+ */
+function undoesStep(event) {
+  if (!["Ctrl+Z", "Ctrl+Y", "Ctrl+Shift+Z"].includes(keyOf(event))) return false;
+  const field = /** @type {HTMLElement} */ (event.target).closest(".node .widget-input");
+  return field instanceof HTMLElement && field.dataset.isPending !== "true";
 }

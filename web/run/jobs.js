@@ -289,6 +289,17 @@ export function createRun({ api, socket, store, draft, afterQueue, clientId }) {
       const workflow = extra?.extra_pnginfo?.workflow;
       return queue({ draft: () => ({ prompt, workflow }) });
     },
+    /**
+     * Show a job's state on a document that it did not come from, such as the first picture's.
+     * @param {string} id
+     * @param {string} shownId
+     */
+    async adopt(id, shownId) {
+      book.applyJob(id, await api.job(id));
+      const adopted = book.jobs.get(id);
+      if (adopted) adopted.documentId = shownId;
+      changed("nodes", "queue");
+    },
     /** Put the problems of a document aside, for instance after an edit of that input. */
     dismiss() {
       refusals.delete(documentId() ?? "");

@@ -63,11 +63,13 @@ export function numberWidget(spec, host) {
       return;
     }
     input.classList.remove("wrong");
+    delete input.dataset.isPending;
     if (typed !== value) set(typed);
     else show(value);
   }
 
   input.addEventListener("change", commit);
+  input.addEventListener("input", () => (input.dataset.isPending = "true"));
   input.addEventListener("focus", () => input.select());
   input.addEventListener("keydown", (event) => {
     const times = event.key === "ArrowUp" ? 1 : event.key === "ArrowDown" ? -1 : 0;
@@ -76,6 +78,7 @@ export function numberWidget(spec, host) {
       commit();
       set(stepped(value, times * (event.shiftKey ? 10 : 1), spec));
     } else if (event.key === "Escape") {
+      delete input.dataset.isPending;
       show(value);
     }
   });
