@@ -1,6 +1,7 @@
 """The built-in nodes: `BUILTIN` is the list of modules, each with its own list `NODES`."""
 
 from nodes import (
+    animation,
     batch,
     clip_vision,
     compositing,
@@ -13,6 +14,7 @@ from nodes import (
     image_files,
     image_filters,
     latent,
+    latent_files,
     loaders,
     logic,
     mask,
@@ -36,6 +38,7 @@ BUILTIN = (
     controlnet,
     gligen,
     latent,
+    latent_files,
     sampling,
     custom_sampling,
     sigmas,
@@ -45,6 +48,7 @@ BUILTIN = (
     vae,
     image,
     image_files,
+    animation,
     image_filters,
     compositing,
     batch,
