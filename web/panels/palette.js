@@ -7,6 +7,7 @@ import { el } from "./dom.js";
 import { search } from "./fuzzy.js";
 
 const MAX_SHOWN = 40;
+const GROUPS = ["Run", "File", "Edit", "Nodes", "View", "Panels", "Text", "Editor"];
 
 /** @typedef {{title: string, group: string, keys: string[], run: () => void}} Entry */
 
@@ -34,7 +35,13 @@ export function createPalette({ commands, store }) {
       keys: shortcutsOf(command),
       run: () => void commands.run(command.id),
     }));
-    return actions.sort((a, b) => age(a) - age(b));
+    return actions.sort((a, b) => age(a) - age(b) || groupPlace(a) - groupPlace(b));
+  }
+
+  /** @param {Entry} entry */
+  function groupPlace({ group }) {
+    const place = GROUPS.indexOf(group);
+    return place < 0 ? GROUPS.length : place;
   }
 
   /** @param {Entry} entry */
