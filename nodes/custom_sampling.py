@@ -20,6 +20,7 @@ from engine.api import (
 from engine.api.node import Widget
 from engine.diffusion import guidance
 from engine.diffusion import noise as noise_sources
+from engine.diffusion.noising import with_noise
 from engine.diffusion.sample import sample
 from engine.diffusion.samplers import SamplerChoice
 from nodes.sampling import Cfg, SamplerName, Seed, with_samples
@@ -39,6 +40,14 @@ def random_noise(noise_seed: Seed) -> Noise:
 def disable_noise() -> Noise:
     """No noise: sampling starts from the latent as it is."""
     return noise_sources.NoNoise()
+
+
+@node("AddNoise", title="AddNoise", category="_for_testing/custom_sampling/noise")
+def add_noise(
+    model: Model, noise: Noise, sigmas: Sigmas, latent_image: Latent, ctx: RunContext
+) -> Latent:
+    """Adds the noise between the first and the last sigma to a latent."""
+    return with_noise(ctx, model, noise, sigmas, latent_image)
 
 
 @node("BasicGuider", category=_GUIDERS)
@@ -253,6 +262,7 @@ def sampler_er_sde(
 NODES = [
     random_noise,
     disable_noise,
+    add_noise,
     basic_guider,
     cfg_guider,
     dual_cfg_guider,

@@ -1,5 +1,6 @@
 """Nodes that change how a model works inside, or how its mask is used."""
 
+from collections.abc import Sequence
 from typing import Annotated
 
 from engine.api import Conditioning, Float, Int, Model, RunContext, Toggle, node
@@ -12,6 +13,7 @@ from engine.diffusion.attention_patches import (
     ReducedAttention,
     Reduction,
     TokenMerging,
+    scaled_attention,
 )
 from engine.diffusion.freeu import freeu_patch
 from engine.diffusion.mask_steps import differential_mask
@@ -161,7 +163,47 @@ def epsilon_scaling(
     return model.with_hook(guidance.epsilon_scaling(scaling_factor), append=True)
 
 
+@node(
+    "CFGZeroStar",
+    category="advanced/guidance",
+    output_names=("patched_model",),
+)
+def cfg_zero_star(model: Model) -> Model:
+    """Guidance for flow models that scales the negative prediction to fit the positive one."""
+    hook = Hook(slot="sampler_cfg_function", function=guidance.zero_star, key="cfg_zero_star")
+    return model.with_hook(hook)
+
+
+_EXPERIMENTS = "_for_testing/attention_experiments"
+_Factor = Annotated[float, _scale(1.0)]
+
+
+def _with_hooks(model: Model, hooks: Sequence[Hook]) -> Model:
+    for hook in hooks:
+        model = model.with_hook(hook, append=True)
+    return model
+
+
+@node("UNetSelfAttentionMultiply", category=_EXPERIMENTS, is_experimental=True)
+def unet_self_attention_multiply(
+    model: Model, q: _Factor, k: _Factor, v: _Factor, out: _Factor
+) -> Model:
+    """Multiplies parts of the attention of the picture to itself."""
+    return _with_hooks(model, scaled_attention("attn1", q, k, v, out))
+
+
+@node("UNetCrossAttentionMultiply", category=_EXPERIMENTS, is_experimental=True)
+def unet_cross_attention_multiply(
+    model: Model, q: _Factor, k: _Factor, v: _Factor, out: _Factor
+) -> Model:
+    """Multiplies parts of the attention of the picture to the text."""
+    return _with_hooks(model, scaled_attention("attn2", q, k, v, out))
+
+
 NODES = [
+    cfg_zero_star,
+    unet_self_attention_multiply,
+    unet_cross_attention_multiply,
     freeu,
     freeu_v2,
     differential_diffusion,

@@ -1,6 +1,6 @@
-"""Self-attention on fewer tokens: in tiles (HyperTile) or merged (ToMe), as pairs of hooks.
+"""Attention with scaled parts, or on fewer tokens: in tiles (HyperTile) or merged (ToMe).
 
-Each gives an `attn1_patch` and the `attn1_output_patch` that undoes it in the same call.
+Each is a pair of hooks; with fewer tokens the second undoes the first in the same call.
 """
 
 import math
@@ -10,6 +10,8 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor
+
+from engine.api.recipe import Hook
 
 Change = Callable[[Tensor], Tensor]
 Extra = Mapping[str, Any]
@@ -66,6 +68,27 @@ class ReducedAttention:
     def after(self, out: Tensor, extra: Extra) -> Tensor:
         """The `attn1_output_patch`."""
         return out if self._restore is None else self._restore(out)
+
+
+def scaled_attention(kind: str, q: float, k: float, v: float, out: float) -> tuple[Hook, Hook]:
+    """Queries, keys, values and the output of every `attn1` or `attn2` times numbers.
+
+    The projections of the first three have no bias, so that scaling what goes in scales them.
+    """
+
+    def before(
+        queries: Tensor, keys: Tensor, values: Tensor, extra: Extra
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        return queries * q, keys * k, values * v
+
+    def after(x: Tensor, extra: Extra) -> Tensor:
+        return x * out
+
+    key = f"scaled_attention:{q}:{k}:{v}:{out}"
+    return (
+        Hook(slot=f"{kind}_patch", function=before, key=key),
+        Hook(slot=f"{kind}_output_patch", function=after, key=key),
+    )
 
 
 # HyperTile ----------------------------------------------------------------------------------------

@@ -104,6 +104,20 @@ def epsilon_scaling(factor: float) -> Hook:
     return Hook(slot="sampler_post_cfg_function", function=scaled, key=key)
 
 
+def zero_star(values: Mapping[str, Any]) -> Tensor:
+    """Guidance from the negative prediction as far as it points the positive one's way.
+
+    A `sampler_cfg_function`, on differences that are parallel to noise and velocity.
+    Source: Fan et al. 2025 (CFG-Zero*, arXiv 2503.18886), equations 9 and 10.
+    """
+    cond: Tensor = values["cond"]
+    uncond: Tensor = values["uncond"]
+    flat = uncond.flatten(1)
+    share = (cond.flatten(1) * flat).sum(1) / (flat**2).sum(1).clamp(min=1e-8)
+    start = uncond * share.reshape(-1, *([1] * (uncond.ndim - 1)))
+    return classifier_free(cond, start, values["cond_scale"])
+
+
 def rescaled(
     x: Tensor, sigma: Tensor, cond: Tensor, uncond: Tensor, scale: float, share: float
 ) -> Tensor:

@@ -18,11 +18,19 @@ from engine.diffusion.attention_patches import (
     HyperTile,
     ReducedAttention,
     TokenMerging,
+    scaled_attention,
     token_grid,
 )
 from engine.diffusion.checkpoint import open_checkpoint
-from engine.diffusion.guidance import Guidance, epsilon_scaling, perp_neg_hook, perpendicular
+from engine.diffusion.guidance import (
+    Guidance,
+    epsilon_scaling,
+    perp_neg_hook,
+    perpendicular,
+    zero_star,
+)
 from engine.diffusion.noise import RandomNoise
+from engine.diffusion.noising import with_noise
 from engine.diffusion.sample import sample
 from engine.diffusion.samplers import SamplerChoice
 from tests.nodes.context import Context, context
@@ -151,3 +159,36 @@ def test_scaled_noise(ctx: Context, base: Recipe) -> None:
     plain, scaled = predicted(ctx, base), predicted(ctx, base.with_hook(epsilon_scaling(1.25)))
     x = RandomNoise(5).generate_noise(latent) * 5.0 / 0.18215
     torch.testing.assert_close(scaled, x - (x - plain) / 1.25, rtol=1e-4, atol=1e-3)
+
+
+def test_attention_times_nothing_is_its_bias_times_nothing(ctx: Context, base: Recipe) -> None:
+    def scaled(*factors: float) -> Recipe:
+        before, after = scaled_attention("attn2", *factors)
+        return base.with_hook(before).with_hook(after)
+
+    plain = predicted(ctx, base)
+    torch.testing.assert_close(predicted(ctx, scaled(1, 1, 1, 1)), plain, rtol=1e-4, atol=1e-3)
+    assert not torch.allclose(predicted(ctx, scaled(1, 1, 1, 0)), plain, atol=1e-2)
+    # Softmax sees queries times keys: only their product counts.
+    a, b = predicted(ctx, scaled(4, 0.5, 1, 1)), predicted(ctx, scaled(0.5, 4, 1, 1))
+    torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-3)
+
+
+def test_zero_star_starts_from_the_projection() -> None:
+    uncond = torch.randn(2, 4, 3, 3)
+    values = {"cond": uncond * 2.0, "uncond": uncond, "cond_scale": 7.0}
+    torch.testing.assert_close(zero_star(values), uncond * 2.0)
+    apart = torch.zeros(1, 2, 1, 1), torch.zeros(1, 2, 1, 1)
+    apart[0][0, 0], apart[1][0, 1] = 1.0, 1.0
+    values = {"cond": apart[0], "uncond": apart[1], "cond_scale": 7.0}
+    torch.testing.assert_close(zero_star(values), apart[0] * 7.0)
+
+
+def test_added_noise_is_what_a_sampler_starts_with(ctx: Context, base: Recipe) -> None:
+    latent: Any = {"samples": torch.randn(1, 4, 12, 16), "batch_index": [3]}
+    noise = RandomNoise(9).generate_noise(latent)
+    found = with_noise(ctx, base, RandomNoise(9), torch.tensor([5.0, 2.0]), latent)
+    torch.testing.assert_close(found["samples"], latent["samples"] + noise * 3.0 / 0.18215)
+    alone = with_noise(ctx, base, RandomNoise(9), torch.tensor([2.0]), latent)
+    torch.testing.assert_close(alone["samples"], latent["samples"] + noise * 2.0 / 0.18215)
+    assert with_noise(ctx, base, RandomNoise(9), torch.zeros(0), latent) is latent

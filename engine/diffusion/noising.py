@@ -1,0 +1,37 @@
+"""A latent put to a noise level without sampling."""
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from engine.diffusion.latent_ops import check_channels, resized
+from engine.diffusion.noise import NoiseMaker
+from engine.diffusion.sample import check_finite, parameterization_of
+
+if TYPE_CHECKING:
+    from engine.api.context import RunContext
+    from engine.api.recipe import Recipe
+    from engine.api.types import LatentDict
+
+
+def with_noise(
+    ctx: "RunContext", recipe: "Recipe", source: NoiseMaker, sigmas: Tensor, latent: "LatentDict"
+) -> "LatentDict":
+    """A latent with the noise that lies between the first and the last sigma.
+
+    A single sigma is the level itself; none changes nothing. Raises: NodeError (shapes, NaN).
+    """
+    if len(sigmas) == 0:
+        return latent
+    level = (sigmas[0] - sigmas[-1]).abs() if len(sigmas) > 1 else sigmas[0]
+    with ctx.models.use(recipe) as loaded:
+        model, scale = parameterization_of(loaded, recipe), loaded.latent_scale
+        channels = loaded.latent_channels
+    samples = latent["samples"]
+    check_channels(samples, channels, "model")
+    clean = samples.to(torch.float32) * scale
+    noise = source.generate_noise(latent).to(torch.float32)
+    noisy = model.noised(clean, noise, level, is_start=False) / scale
+    check_finite(noisy, "Adding noise gave")
+    return resized(latent, noisy)
