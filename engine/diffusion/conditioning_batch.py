@@ -16,6 +16,7 @@ from torch import Tensor
 from engine.api.errors import NodeError
 from engine.diffusion.extra_input import extra_input
 from engine.diffusion.parameterization import Parameterization
+from engine.diffusion.unclip import EmbedStatistics, unclip_vector
 
 if TYPE_CHECKING:
     from engine.api.types import Conditioning
@@ -116,6 +117,8 @@ class Target:
     context_dim: int
     adm_channels: int | None
     latent_factor: int
+    embed_statistics: EmbedStatistics | None = None  # of unCLIP models
+    seed: int = 0
 
     @property
     def shape(self) -> torch.Size:
@@ -270,6 +273,9 @@ def _vector(options: Mapping[str, Any], target: Target) -> Tensor | None:
     """
     if target.adm_channels is None:
         return None
+    if target.embed_statistics is not None:
+        pictures = options.get("unclip_conditioning", ())
+        return unclip_vector(pictures, target.embed_statistics, target.seed).to(target.device)
     pooled = options.get("pooled_output")
     height = options.get("height", target.shape[-2] * target.latent_factor)
     width = options.get("width", target.shape[-1] * target.latent_factor)

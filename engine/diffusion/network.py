@@ -9,6 +9,7 @@ from torch import Tensor
 
 from engine.diffusion.families.base import UnetLayout
 from engine.diffusion.network_hooks import NO_HOOKS, NetworkHooks, hooked
+from engine.diffusion.unclip import EmbedStatistics
 
 if TYPE_CHECKING:
     from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
@@ -36,6 +37,7 @@ class LoadedDenoiser:
     latent_rgb_factors: tuple[tuple[float, ...], ...] | None = None
     native_size: int = 512
     hooks: NetworkHooks = NO_HOOKS
+    embed_statistics: EmbedStatistics | None = None  # of unCLIP models
 
     @property
     def in_channels(self) -> int:

@@ -20,7 +20,12 @@ _SDXL = (
     (0.1770, 0.3588, -0.2048),
     (-0.4350, -0.2644, -0.4289),
 )
-FACTORS: Mapping[str, Sequence[Sequence[float]]] = {"sd1": _SD1, "sd2": _SD1, "sdxl": _SDXL}
+FACTORS: Mapping[str, Sequence[Sequence[float]]] = {
+    "sd1": _SD1,
+    "sd2": _SD1,
+    "sd2_unclip": _SD1,
+    "sdxl": _SDXL,
+}
 
 
 def latent_preview(latent: Tensor, factors: Sequence[Sequence[float]] | None) -> Tensor:

@@ -24,6 +24,7 @@ from engine.diffusion.network_hooks import network_hooks
 from engine.diffusion.patches import Change, PatchTarget, WeightOf, plan_patches
 from engine.diffusion.precision import Precision, compute_dtype
 from engine.diffusion.text import LoadedText, TextTower
+from engine.diffusion.unclip import embed_statistics
 from engine.diffusion.upscaler import LoadedUpscaler, upscaler_source
 from engine.diffusion.vae import LoadedVae
 from engine.diffusion.weightfile import WeightFile, open_weights
@@ -356,6 +357,7 @@ def _denoiser(recipe: Recipe, entry: _Entry) -> LoadedDenoiser:
         native_size=source.layout.native_size,
         latent_rgb_factors=source.layout.latent_rgb,
         hooks=network_hooks(recipe.hooks),
+        embed_statistics=embed_statistics(source.file),
     )
 
 

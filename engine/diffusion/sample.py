@@ -166,6 +166,8 @@ class _Run:
             context_dim=loaded.context_dim,
             adm_channels=loaded.adm_channels,
             latent_factor=loaded.latent_factor,
+            embed_statistics=loaded.embed_statistics,
+            seed=seed,
         )
         wrappers = recipe.hooks_of("unet_function_wrapper")
         denoise = GuidedDenoiser(

@@ -58,7 +58,22 @@ def sdxl_keys() -> Keys:
     return keys
 
 
-KEYS: dict[str, Callable[[], Keys]] = {"sd1": tiny_keys, "sd2": sd2_keys, "sdxl": sdxl_keys}
+def sd2_unclip_keys() -> Keys:
+    keys = Keys()
+    unet_keys(keys, is_linear=True, adm=16)
+    vae_keys(keys)
+    open_clip_keys(keys, "cond_stage_model.model.")
+    for name in ("mean", "std"):
+        keys[f"noise_augmentor.data_{name}"] = ((1, 8), 0.1, 1.0)
+    return keys
+
+
+KEYS: dict[str, Callable[[], Keys]] = {
+    "sd1": tiny_keys,
+    "sd2": sd2_keys,
+    "sd2_unclip": sd2_unclip_keys,
+    "sdxl": sdxl_keys,
+}
 
 
 @pytest.mark.parametrize("family", [f.name for f in FAMILIES])

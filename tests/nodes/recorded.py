@@ -38,6 +38,7 @@ class ToyNetwork:
     in_channels = 4
     context_dim = 8
     adm_channels = None
+    embed_statistics = None
     device = torch.device("cpu")
     dtype = torch.float32
 

@@ -1,11 +1,16 @@
 """The table of model families: each tells from a header whether a checkpoint is its own."""
 
 from engine.api.errors import NotThisFamily
-from engine.diffusion.families import sd1, sd2, sdxl
+from engine.diffusion.families import sd1, sd2, sd2_unclip, sdxl
 from engine.diffusion.families.base import CheckpointLayout, ModelFamily
 from engine.diffusion.weightfile import WeightFile
 
-FAMILIES: tuple[ModelFamily, ...] = (sd1.FAMILY, sd2.FAMILY, sdxl.FAMILY)
+FAMILIES: tuple[ModelFamily, ...] = (
+    sd1.FAMILY,
+    sd2.FAMILY,
+    sd2_unclip.FAMILY,
+    sdxl.FAMILY,
+)
 
 
 def identify(file: WeightFile) -> CheckpointLayout:

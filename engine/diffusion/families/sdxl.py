@@ -20,6 +20,8 @@ def match(file: WeightFile) -> CheckpointLayout:
     unet = read_unet(file)
     if unet.adm is None:
         raise NotThisFamily("has no vector input (label_emb)")
+    if "noise_augmentor.data_mean" in file:
+        raise NotThisFamily("has the noise augmentor of unCLIP")
     small = read_clip(file, "conditioner.embedders.0.transformer.", name="l")
     large = read_open_clip(file, "conditioner.embedders.1.model.", name="g")
     towers = []
