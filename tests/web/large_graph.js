@@ -55,8 +55,7 @@ async () => {
     return { p50: round(times[count >> 1]), p95: round(times[Math.floor(count * 0.95)]) };
   }
 
-  const centred = (scale) =>
-    scene.setView({ x: 9000 - 720 / scale, y: 7000 - 450 / scale, scale });
+  const centred = (scale) => scene.setView({ x: 9000 - 720 / scale, y: 7000 - 450 / scale, scale });
 
   function bareCanvas() {
     const canvas = document.createElement("canvas");
@@ -94,8 +93,7 @@ async () => {
   const figures = { nodes: NODES, links: links.length, load_ms: round(performance.now() - start) };
   await frames(40, () => scene.requestFrame());
 
-  const pan = (x, y, scale) => (at) =>
-    scene.setView({ x: 2000 + at * x, y: 2000 + at * y, scale });
+  const pan = (x, y, scale) => (at) => scene.setView({ x: 2000 + at * x, y: 2000 + at * y, scale });
   figures.pan = await frames(120, pan(22, 9, 1));
   figures.pan_half = await frames(120, pan(44, 20, 0.45));
   figures.pan_far = await frames(120, pan(40, 30, 0.2));

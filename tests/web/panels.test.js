@@ -8,7 +8,14 @@ import { changeWeight } from "../../web/panels/weights.js";
 import { describePrompt, formatSeconds } from "../../web/run/describe.js";
 
 test("search: beginnings before middles, words in any order, letters in order", () => {
-  const names = ["VAE Decode", "KSampler", "VAE Decode (Tiled)", "Save Image", "Load Image", "CLIP Text Encode"];
+  const names = [
+    "VAE Decode",
+    "KSampler",
+    "VAE Decode (Tiled)",
+    "Save Image",
+    "Load Image",
+    "CLIP Text Encode",
+  ];
   const find = (/** @type {string} */ typed) => search(typed, names, (name) => [name]);
   assert.equal(find("vae")[0], "VAE Decode");
   assert.equal(find("image load")[0], "Load Image");
@@ -50,5 +57,10 @@ test("a job's words: what the positive text says, else its size", () => {
 });
 
 test("seconds for people", () => {
-  assert.deepEqual([0.0001, 0.25, 3.21, 75].map(formatSeconds), ["0 s", "250 ms", "3.2 s", "1 min 15 s"]);
+  assert.deepEqual([0.0001, 0.25, 3.21, 75].map(formatSeconds), [
+    "0 s",
+    "250 ms",
+    "3.2 s",
+    "1 min 15 s",
+  ]);
 });

@@ -62,7 +62,8 @@ def drop_file(page: Page, name: str, kind: str, content: bytes) -> None:
         """([name, type, bytes]) => {
           const data = new DataTransfer();
           data.items.add(new File([new Uint8Array(bytes)], name, { type }));
-          window.dispatchEvent(new DragEvent("drop", { dataTransfer: data, clientX: 700, clientY: 400, cancelable: true }));
+          const place = { clientX: 700, clientY: 400, cancelable: true };
+          window.dispatchEvent(new DragEvent("drop", { dataTransfer: data, ...place }));
         }""",
         [name, kind, list(content)],
     )

@@ -48,6 +48,18 @@ function hueOf(text) {
   return hash % 360;
 }
 
+/**
+ * Whether dark letters are read better on a colour, "#rgb" or "#rrggbb"; no for all others.
+ * @param {string} colour
+ */
+export function isPale(colour) {
+  const digits = /^#([0-9a-f]{3}|[0-9a-f]{6})$/i.exec(colour)?.[1];
+  if (!digits) return false;
+  const wide = digits.length === 3 ? [...digits].map((digit) => digit + digit).join("") : digits;
+  const [red, green, blue] = [0, 2, 4].map((at) => parseInt(wide.slice(at, at + 2), 16));
+  return 0.299 * red + 0.587 * green + 0.114 * blue > 140;
+}
+
 /** Colours that a person can give nodes and groups: title and body, as files store them. */
 export const PALETTE = [
   { name: "None", color: "", bgcolor: "" },

@@ -5,7 +5,7 @@ import { TITLE_PX } from "../graph/layout.js";
 import { button, el } from "../panels/dom.js";
 import { makeWidget } from "../widgets/make_widget.js";
 import { fileOfValue, pictureBox, uploadButton } from "../widgets/picture.js";
-import { typeColour } from "./colours.js";
+import { isPale, typeColour } from "./colours.js";
 import { createFilm } from "./film.js";
 import { describeState } from "./node_state.js";
 
@@ -104,9 +104,11 @@ export function createNodeView(host, first) {
     element.style.transform = `translate(${node.pos[0]}px, ${node.pos[1] - TITLE_PX}px)`;
     element.style.width = `${now.size[0]}px`;
     element.style.height = `${now.size[1] + TITLE_PX}px`;
-    element.style.setProperty("--title", node.color ?? "");
-    element.style.setProperty("--body", node.bgcolor ?? "");
+    const { color = node.bgcolor ?? "", bgcolor = node.color ?? "" } = node;
+    element.style.setProperty("--title", color);
+    element.style.setProperty("--body", bgcolor);
     element.classList.toggle("coloured", Boolean(node.color || node.bgcolor));
+    element.classList.toggle("pale", isPale(node.bgcolor ?? node.color ?? ""));
     for (const [at, socket] of now.inputs.entries()) setTop(inputs[at], socket.y + TITLE_PX);
     for (const [at, socket] of now.outputs.entries()) setTop(outputs[at], socket.y + TITLE_PX);
     for (const [at, row] of now.widgets.entries()) {

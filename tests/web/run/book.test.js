@@ -42,7 +42,10 @@ test("in mid-run exactly one node runs, with its steps", () => {
   const { job } = after(messages.slice(0, at + 1));
   assert.equal(job.status, "running");
   const running = [...job.nodes].filter(([, run]) => run.state === "running");
-  assert.deepEqual(running.map(([id, run]) => [id, run.value, run.max]), [["3", 4, 6]]);
+  assert.deepEqual(
+    running.map(([id, run]) => [id, run.value, run.max]),
+    [["3", 4, 6]],
+  );
 });
 
 test("a fresh tab in mid-run has the state of one that saw everything", () => {
@@ -56,10 +59,16 @@ test("a fresh tab in mid-run has the state of one that saw everything", () => {
   book.apply(messages[0]);
   book.apply({ type: "executing", data: { node: "3", display_node: "3", prompt_id: id } });
   const nodes = Object.fromEntries(
-    [...seen.nodes].map(([node, run]) => [node, {
-      value: run.value, max: run.max, node_id: node, display_node_id: node,
-      state: run.state === "running" ? "running" : "finished",
-    }]),
+    [...seen.nodes].map(([node, run]) => [
+      node,
+      {
+        value: run.value,
+        max: run.max,
+        node_id: node,
+        display_node_id: node,
+        state: run.state === "running" ? "running" : "finished",
+      },
+    ]),
   );
   const needs = book.apply({ type: "progress_state", data: { prompt_id: id, nodes } });
   assert.deepEqual(states(book.jobs.get(id)), states(seen));
@@ -96,10 +105,17 @@ test("a second start after a crash begins anew", () => {
 
 test("the queue's answer gives order, prompts and documents", () => {
   const book = createBook();
-  const item = (number, id) =>
-    [number, id, { 1: { class_type: "A", inputs: {} } }, { extra_pnginfo: { workflow: { id: "d" } } }, []];
+  const item = (number, id) => [
+    number,
+    id,
+    { 1: { class_type: "A", inputs: {} } },
+    { extra_pnginfo: { workflow: { id: "d" } } },
+    [],
+  ];
   const needs = book.applyQueue({
-    queue_running: [item(1, "a")], queue_pending: [item(2, "b"), item(3, "c")], weft: { paused: false },
+    queue_running: [item(1, "a")],
+    queue_pending: [item(2, "b"), item(3, "c")],
+    weft: { paused: false },
   });
   assert.deepEqual(book.queue.pending, ["b", "c"]);
   assert.equal(book.jobs.get("a").status, "running");
@@ -114,8 +130,13 @@ test("a failure sits on its node with the server's hint", () => {
   book.apply({
     type: "execution_error",
     data: {
-      prompt_id: job.id, node_id: "3", node_type: "KSampler", exception_message: "x", traceback: [],
-      timestamp: 5, weft: { code: "out_of_memory", message: "No memory.", hint: "Smaller." },
+      prompt_id: job.id,
+      node_id: "3",
+      node_type: "KSampler",
+      exception_message: "x",
+      traceback: [],
+      timestamp: 5,
+      weft: { code: "out_of_memory", message: "No memory.", hint: "Smaller." },
     },
   });
   assert.equal(job.status, "failed");
@@ -172,17 +193,31 @@ test("reasons come with the live messages, also for a tab that comes in mid-run"
   const { job } = after([
     {
       type: "execution_cached",
-      data: { prompt_id: "j", nodes: ["4"], weft: { 4: { state: "disk", reason: "kept on disk", seconds: 0 } } },
+      data: {
+        prompt_id: "j",
+        nodes: ["4"],
+        weft: { 4: { state: "disk", reason: "kept on disk", seconds: 0 } },
+      },
     },
     {
       type: "progress_state",
       data: {
         prompt_id: "j",
         nodes: {
-          3: { node_id: "3", display_node_id: "3", state: "finished", value: 1, max: 1, weft: { state: "ran", reason: "input seed changed", seconds: 0.2 } },
+          3: {
+            node_id: "3",
+            display_node_id: "3",
+            state: "finished",
+            value: 1,
+            max: 1,
+            weft: { state: "ran", reason: "input seed changed", seconds: 0.2 },
+          },
         },
       },
     },
   ]);
-  assert.deepEqual([job.nodes.get("4").state, job.nodes.get("3").reason], ["disk", "input seed changed"]);
+  assert.deepEqual(
+    [job.nodes.get("4").state, job.nodes.get("3").reason],
+    ["disk", "input seed changed"],
+  );
 });
