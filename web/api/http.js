@@ -172,7 +172,11 @@ export function createApi(base = document.baseURI) {
      * @returns {Promise<{path: string, size: number, modified: number}>}
      */
     saveUserFile: (name, value, { overwrite = true } = {}) =>
-      call("POST", `userdata/${encodeURIComponent(name)}?overwrite=${overwrite}&full_info=true`, value),
+      call(
+        "POST",
+        `userdata/${encodeURIComponent(name)}?overwrite=${overwrite}&full_info=true`,
+        value,
+      ),
 
     /** @param {string} name */
     deleteUserFile: (name) => call("DELETE", `userdata/${encodeURIComponent(name)}`),

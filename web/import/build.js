@@ -1,4 +1,4 @@
-/** A graph of core nodes that makes what `Parameters` say, with what is missing and what differs. */
+/** A graph of core nodes that makes what `Parameters` say; what is missing and what differs. */
 
 import { matchModel } from "./model_match.js";
 import { translateSampler } from "./samplers.js";
@@ -38,13 +38,15 @@ export function buildPrompt(parameters, installed, specs) {
   function file(ref, kind) {
     const match = matchModel(ref, kind, installed);
     if (!match.isFound) missing.push({ kind, name: ref.name, hash: ref.hash });
-    if (match.how === "likeness") notes.push(`'${ref.name}' is taken to be '${match.file}', by its name alone.`);
+    if (match.how === "likeness")
+      notes.push(`'${ref.name}' is taken to be '${match.file}', by its name alone.`);
     return match.file;
   }
 
   const only = installed.filter((one) => one.kind === "checkpoints");
   const named = parameters.model ?? { name: only[0]?.name ?? "model", hash: "" };
-  if (!parameters.model) notes.push(`The file names no model; '${named.name}' stands in its place.`);
+  if (!parameters.model)
+    notes.push(`The file names no model; '${named.name}' stands in its place.`);
   const checkpoint = add("CheckpointLoaderSimple", { ckpt_name: file(named, "checkpoints") });
   let model = checkpoint(0);
   let clip = checkpoint(1);
@@ -82,7 +84,12 @@ export function buildPrompt(parameters, installed, specs) {
   const { hires } = parameters;
   if (hires) {
     latent = enlarge(hires, latent, vae, add);
-    const second = { ...sampling, steps: hires.steps, denoise: hires.denoise, latent_image: latent };
+    const second = {
+      ...sampling,
+      steps: hires.steps,
+      denoise: hires.denoise,
+      latent_image: latent,
+    };
     latent = add("KSampler", second, "Second pass")(0);
   }
   const image = add("VAEDecode", { samples: latent, vae })(0);
@@ -99,7 +106,11 @@ export function buildPrompt(parameters, installed, specs) {
  */
 function enlarge({ factor, upscaler }, latent, vae, add) {
   if (/^latent/i.test(upscaler) || upscaler === "") {
-    const method = /nearest/i.test(upscaler) ? "nearest-exact" : /bicubic/i.test(upscaler) ? "bicubic" : "bilinear";
+    const method = /nearest/i.test(upscaler)
+      ? "nearest-exact"
+      : /bicubic/i.test(upscaler)
+        ? "bicubic"
+        : "bilinear";
     return add("LatentUpscaleBy", { samples: latent, upscale_method: method, scale_by: factor })(0);
   }
   const image = add("VAEDecode", { samples: latent, vae })(0);
@@ -109,9 +120,12 @@ function enlarge({ factor, upscaler }, latent, vae, add) {
 
 /** What will differ from the picture. @param {Parameters} parameters */
 function notesOn({ program, denoise, hires, prompt, negative }) {
-  const notes = [`Made with ${program}: its noise and weights differ a little, so the picture is alike, not equal.`];
+  const notes = [`Made with ${program}: its noise differs, so the picture is alike, not equal.`];
   if (denoise !== null && denoise < 1 && !hires) {
-    notes.push(`It was made from another picture (denoise ${denoise}), which the file does not hold; here it starts from noise.`);
+    notes.push(
+      `It was made from another picture (denoise ${denoise}), which is not in the file; ` +
+        "here it starts from noise.",
+    );
   }
   if (hires && hires.upscaler && !/^latent|lanczos|nearest/i.test(hires.upscaler)) {
     notes.push(`The upscaler '${hires.upscaler}' is replaced by Lanczos.`);

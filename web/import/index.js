@@ -56,7 +56,10 @@ export function importText(text, name, specs, installed) {
   return value && isGraph(value) ? importValue(value, name, specs, installed) : null;
 }
 
-/** The graph that a picture's texts hold: the editor's first, then the prompt. @param {Record<string, string>} texts */
+/**
+ * The graph that a picture's texts hold: the editor's first, then the prompt.
+ * @param {Record<string, string>} texts
+ */
 function workflowIn(texts) {
   const found = Object.values(texts).flatMap((text) => {
     const value = parsed(text.replace(/^(workflow|prompt):/i, ""));
@@ -100,7 +103,14 @@ function importValue(value, name, specs, installed) {
 function importParameters(parameters, name, specs, installed) {
   const { prompt, missing, notes } = buildPrompt(parameters, installed, specs);
   const document = withNote(readPrompt(prompt, specs), specs, parameters);
-  return { document, name, source: `${parameters.program} parameters`, missing, matched: [], notes };
+  return {
+    document,
+    name,
+    source: `${parameters.program} parameters`,
+    missing,
+    matched: [],
+    notes,
+  };
 }
 
 /** The graph with the text itself beside it, so that nothing of the file is lost.
@@ -109,7 +119,10 @@ function withNote(document, specs, { program, raw }) {
   const left = Math.min(...[...document.nodes.values()].map((node) => node.pos[0]));
   const top = Math.min(...[...document.nodes.values()].map((node) => node.pos[1]));
   const title = `What ${program} wrote`;
-  const added = addNode(document, "Note", specs.get("Note"), [left - 400, top], { title, size: [340, 300] });
+  const added = addNode(document, "Note", specs.get("Note"), [left - 400, top], {
+    title,
+    size: [340, 300],
+  });
   const text = specs.get("Note")?.inputs[0]?.name ?? "text";
   return setValue(added.document, added.id, specs.get("Note"), text, raw);
 }
@@ -148,12 +161,23 @@ export function matchModels(document, specs, installed) {
 
 /** The folder of each input that names a model file. @type {Record<string, string>} */
 const KINDS = {
-  ckpt_name: "checkpoints", lora_name: "loras", vae_name: "vae", control_net_name: "controlnet",
-  unet_name: "diffusion_models", clip_name: "text_encoders", clip_name1: "text_encoders",
-  clip_name2: "text_encoders", style_model_name: "style_models", gligen_name: "gligen",
+  ckpt_name: "checkpoints",
+  lora_name: "loras",
+  vae_name: "vae",
+  control_net_name: "controlnet",
+  unet_name: "diffusion_models",
+  clip_name: "text_encoders",
+  clip_name1: "text_encoders",
+  clip_name2: "text_encoders",
+  style_model_name: "style_models",
+  gligen_name: "gligen",
 };
 
-/** @param {import("../graph/document.js").Node} node @param {string} name @returns {{hash?: string, url?: string} | undefined} */
+/**
+ * @param {import("../graph/document.js").Node} node
+ * @param {string} name
+ * @returns {{hash?: string, url?: string} | undefined}
+ */
 function declaredModel(node, name) {
   const all = node.properties?.models;
   return Array.isArray(all) ? all.find((model) => model?.name === name) : undefined;

@@ -22,7 +22,8 @@ export function matchModel({ name, hash }, kind, installed) {
     if (same) return { file: same.name, isFound: true, how: "hash" };
   }
   const wanted = bare(name);
-  const exact = known.find((file) => file.name === name) ?? known.find((file) => bare(file.name) === wanted);
+  const exact =
+    known.find((file) => file.name === name) ?? known.find((file) => bare(file.name) === wanted);
   if (wanted && exact) return { file: exact.name, isFound: true, how: "name" };
   const like = known.find((file) => plain(file.name) === plain(name));
   if (wanted && like) return { file: like.name, isFound: true, how: "likeness" };
@@ -33,4 +34,5 @@ export function matchModel({ name, hash }, kind, installed) {
 const plain = (name) => bare(name).replace(/[^a-z0-9]/g, "");
 
 /** @param {string} name */
-const withEnding = (name) => (/\.(safetensors|sft|ckpt|pt|pth|bin|gguf)$/i.test(name) ? name : `${name}.safetensors`);
+const withEnding = (name) =>
+  /\.(safetensors|sft|ckpt|pt|pth|bin|gguf)$/i.test(name) ? name : `${name}.safetensors`;

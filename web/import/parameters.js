@@ -28,9 +28,24 @@ import { parseJson, toJson } from "../graph/json.js";
 /** @returns {Parameters} */
 function empty(/** @type {string} */ program, /** @type {string} */ raw) {
   return {
-    program, raw, prompt: "", negative: "", steps: null, cfg: null, seed: null, width: null,
-    height: null, sampler: "", schedule: "", model: null, vae: null, loras: [], clipSkip: null,
-    denoise: null, hires: null, rest: {},
+    program,
+    raw,
+    prompt: "",
+    negative: "",
+    steps: null,
+    cfg: null,
+    seed: null,
+    width: null,
+    height: null,
+    sampler: "",
+    schedule: "",
+    model: null,
+    vae: null,
+    loras: [],
+    clipSkip: null,
+    denoise: null,
+    hires: null,
+    rest: {},
   };
 }
 
@@ -40,7 +55,15 @@ function empty(/** @type {string} */ program, /** @type {string} */ raw) {
  * @returns {Parameters | null}
  */
 export function readParameters(texts) {
-  for (const text of [texts.invokeai_metadata, texts["sd-metadata"], texts.parameters, texts.UserComment, texts.Comment, texts.ImageDescription, texts.Dream]) {
+  for (const text of [
+    texts.invokeai_metadata,
+    texts["sd-metadata"],
+    texts.parameters,
+    texts.UserComment,
+    texts.Comment,
+    texts.ImageDescription,
+    texts.Dream,
+  ]) {
     const found = text ? parseParameters(text, texts) : null;
     if (found) return found;
   }
@@ -65,8 +88,11 @@ export function parseParameters(text, others = {}) {
 /** @param {any} value @param {string} raw */
 function fromJson(value, raw) {
   if (value.sui_image_params) return fromSwarm(value, raw);
-  if (value.positive_prompt !== undefined || value.image?.prompt !== undefined) return fromInvoke(value, raw);
-  const isFooocus = ["Prompt", "Base Model", "base_model", "full_prompt"].some((key) => key in value);
+  if (value.positive_prompt !== undefined || value.image?.prompt !== undefined)
+    return fromInvoke(value, raw);
+  const isFooocus = ["Prompt", "Base Model", "base_model", "full_prompt"].some(
+    (key) => key in value,
+  );
   return isFooocus ? fromFooocus(value, raw) : null;
 }
 
@@ -78,7 +104,9 @@ const MIN_PAIRS = 3;
 /** @param {string} raw @param {Record<string, string>} others @returns {Parameters | null} */
 function fromLines(raw, others) {
   const lines = raw.split(/\r?\n/);
-  const at = lines.findLastIndex((line) => pairsOf(line).length >= MIN_PAIRS && /\bSteps:/.test(line));
+  const at = lines.findLastIndex(
+    (line) => pairsOf(line).length >= MIN_PAIRS && /\bSteps:/.test(line),
+  );
   if (at < 0) return null;
   const pairs = new Map(pairsOf(lines.slice(at).join(", ")));
   const head = lines.slice(0, at).join("\n");
@@ -143,7 +171,8 @@ function programOf(pairs, others) {
 function hiresOf(take, { steps, width, denoise }) {
   const upscaler = take("Hires upscaler", "Hires Upscaler");
   const [wide] = sizeOf(take("Hires resize", "Hires size"));
-  const factor = numberOf(take("Hires upscale", "Hires scale")) ?? (wide && width ? wide / width : null);
+  const factor =
+    numberOf(take("Hires upscale", "Hires scale")) ?? (wide && width ? wide / width : null);
   const own = numberOf(take("Hires steps"));
   if (factor === null || factor === 1) return null;
   return { factor, steps: own || steps || 20, denoise: denoise ?? 0.5, upscaler };
@@ -163,7 +192,11 @@ function withoutLoras(text) {
     hash: "",
     weight: numberOf(/-?[\d.]+/.exec(weight ?? "")?.[0] ?? "") ?? 1,
   }));
-  const prompt = text.replace(LORA, "").replace(/ {2,}/g, " ").replace(/(?:,[ \t]*){2,}/g, ", ").trim();
+  const prompt = text
+    .replace(LORA, "")
+    .replace(/ {2,}/g, " ")
+    .replace(/(?:,[ \t]*){2,}/g, ", ")
+    .trim();
   return { prompt, loras };
 }
 
@@ -171,25 +204,56 @@ function withoutLoras(text) {
 
 /** @param {any} value @param {string} raw @returns {Parameters} */
 function fromFooocus(value, raw) {
-  const at = (/** @type {string[]} */ ...names) => names.map((name) => value[name]).find((v) => v !== undefined && v !== "");
+  const at = (/** @type {string[]} */ ...names) =>
+    names.map((name) => value[name]).find((v) => v !== undefined && v !== "");
   const [width, height] = sizeOf(String(at("Resolution", "resolution") ?? ""));
   const full = at("full_prompt", "Full Prompt");
   const fullNegative = at("full_negative_prompt", "Full Negative Prompt");
-  const known = ["Prompt", "prompt", "Negative Prompt", "negative_prompt", "Steps", "steps", "Resolution", "resolution",
-    "Guidance Scale", "guidance_scale", "Base Model", "base_model", "base_model_hash", "Sampler", "sampler", "Scheduler",
-    "scheduler", "Seed", "seed", "LoRAs", "loras", "full_prompt", "full_negative_prompt", "vae", "VAE"];
+  const known = [
+    "Prompt",
+    "prompt",
+    "Negative Prompt",
+    "negative_prompt",
+    "Steps",
+    "steps",
+    "Resolution",
+    "resolution",
+    "Guidance Scale",
+    "guidance_scale",
+    "Base Model",
+    "base_model",
+    "base_model_hash",
+    "Sampler",
+    "sampler",
+    "Scheduler",
+    "scheduler",
+    "Seed",
+    "seed",
+    "LoRAs",
+    "loras",
+    "full_prompt",
+    "full_negative_prompt",
+    "vae",
+    "VAE",
+  ];
   return {
     ...empty("Fooocus", raw),
     prompt: String(joined(full) ?? at("Prompt", "prompt") ?? ""),
     negative: String(joined(fullNegative) ?? at("Negative Prompt", "negative_prompt") ?? ""),
-    steps: numberOf(at("Steps", "steps")) ?? FOOOCUS_STEPS[String(at("Performance", "performance"))] ?? 30,
+    steps:
+      numberOf(at("Steps", "steps")) ??
+      FOOOCUS_STEPS[String(at("Performance", "performance"))] ??
+      30,
     cfg: numberOf(at("Guidance Scale", "guidance_scale")),
     seed: seedOf(at("Seed", "seed")),
     width,
     height,
     sampler: String(at("Sampler", "sampler") ?? ""),
     schedule: String(at("Scheduler", "scheduler") ?? ""),
-    model: refOf(String(at("Base Model", "base_model") ?? ""), String(at("base_model_hash", "Base Model Hash") ?? "")),
+    model: refOf(
+      String(at("Base Model", "base_model") ?? ""),
+      String(at("base_model_hash", "Base Model Hash") ?? ""),
+    ),
     loras: fooocusLoras(value),
     clipSkip: numberOf(at("CLIP Skip", "clip_skip")),
     rest: restOf(value, known),
@@ -200,17 +264,24 @@ function fromFooocus(value, raw) {
 const FOOOCUS_STEPS = { Quality: 60, Speed: 30, "Extreme Speed": 8, Lightning: 4, "Hyper-SD": 4 };
 
 /** @param {any} text */
-const joined = (text) => (Array.isArray(text) ? text.join("\n") : typeof text === "string" ? text : undefined);
+const joined = (text) =>
+  Array.isArray(text) ? text.join("\n") : typeof text === "string" ? text : undefined;
 
 /** Lists, or keys such as `LoRA 1` with `name : weight`. @param {any} value */
 function fooocusLoras(value) {
   const list = value.LoRAs ?? value.loras;
   const rows = Array.isArray(list) ? list : [];
-  const keyed = Object.keys(value).filter((key) => /^lora[ _]/i.test(key) && typeof value[key] === "string");
+  const keyed = Object.keys(value).filter(
+    (key) => /^lora[ _]/i.test(key) && typeof value[key] === "string",
+  );
   const texts = keyed.map((key) => value[key].split(" : "));
   return [...rows, ...texts]
     .filter((row) => Array.isArray(row) && typeof row[0] === "string" && row[0] !== "None")
-    .map(([name, weight, hash]) => ({ name, weight: numberOf(weight) ?? 1, hash: String(hash ?? "") }));
+    .map(([name, weight, hash]) => ({
+      name,
+      weight: numberOf(weight) ?? 1,
+      hash: String(hash ?? ""),
+    }));
 }
 
 // InvokeAI ---------------------------------------------------------------------------------------
@@ -219,12 +290,34 @@ function fooocusLoras(value) {
 function fromInvoke(value, raw) {
   const image = value.image ?? value;
   const words = image.positive_prompt ?? image.prompt;
-  const text = Array.isArray(words) ? words.map((part) => part.prompt ?? "").join(", ") : String(words ?? "");
-  const cut = value.positive_prompt === undefined ? /^(.*?)\s*\[(.*)\]\s*$/s.exec(text) : null; // older: "cat [dog]"
+  const text = Array.isArray(words)
+    ? words.map((part) => part.prompt ?? "").join(", ")
+    : String(words ?? "");
+  // Older versions wrote "cat [dog]".
+  const cut = value.positive_prompt === undefined ? /^(.*?)\s*\[(.*)\]\s*$/s.exec(text) : null;
   const sampler = String(image.scheduler ?? image.sampler ?? "");
-  const model = typeof value.model === "object" && value.model ? value.model : { name: value.model_weights ?? value.model };
-  const known = ["positive_prompt", "negative_prompt", "width", "height", "seed", "cfg_scale", "steps", "scheduler",
-    "model", "model_hash", "model_weights", "loras", "vae", "clip_skip", "strength", "image"];
+  const model =
+    typeof value.model === "object" && value.model
+      ? value.model
+      : { name: value.model_weights ?? value.model };
+  const known = [
+    "positive_prompt",
+    "negative_prompt",
+    "width",
+    "height",
+    "seed",
+    "cfg_scale",
+    "steps",
+    "scheduler",
+    "model",
+    "model_hash",
+    "model_weights",
+    "loras",
+    "vae",
+    "clip_skip",
+    "strength",
+    "image",
+  ];
   return {
     ...empty("InvokeAI", raw),
     prompt: cut ? cut[1] : text,
@@ -236,8 +329,13 @@ function fromInvoke(value, raw) {
     height: numberOf(image.height),
     sampler: sampler.replace(/^k_/, "").replace(/_k$/, ""),
     schedule: sampler.endsWith("_k") ? "karras" : "normal",
-    model: refOf(String(model.name ?? model.model_name ?? ""), String(model.hash ?? value.model_hash ?? "")),
-    vae: value.vae ? refOf(String(value.vae.name ?? value.vae.model_name ?? ""), String(value.vae.hash ?? "")) : null,
+    model: refOf(
+      String(model.name ?? model.model_name ?? ""),
+      String(model.hash ?? value.model_hash ?? ""),
+    ),
+    vae: value.vae
+      ? refOf(String(value.vae.name ?? value.vae.model_name ?? ""), String(value.vae.hash ?? ""))
+      : null,
     loras: (Array.isArray(value.loras) ? value.loras : []).map(invokeLora),
     clipSkip: value.clip_skip ? Number(value.clip_skip) + 1 : null, // it counts the layers left out
     denoise: numberOf(value.strength),
@@ -248,17 +346,32 @@ function fromInvoke(value, raw) {
 /** @param {any} row */
 function invokeLora(row) {
   const model = row.model ?? row.lora ?? {};
-  return { name: String(model.name ?? model.model_name ?? ""), hash: String(model.hash ?? ""), weight: numberOf(row.weight) ?? 1 };
+  return {
+    name: String(model.name ?? model.model_name ?? ""),
+    hash: String(model.hash ?? ""),
+    weight: numberOf(row.weight) ?? 1,
+  };
 }
 
-/** `"a cat" -s 50 -S 1 -W 512 -H 512 -C 7.5 -A k_lms` @param {string} raw @returns {Parameters | null} */
+/**
+ * `"a cat" -s 50 -S 1 -W 512 -H 512 -C 7.5 -A k_lms`
+ * @param {string} raw
+ * @returns {Parameters | null}
+ */
 function fromDream(raw) {
   const found = /^"([^"]*)"((?:\s+-[A-Za-z]\s*\S+)+)\s*$/.exec(raw);
   if (!found) return null;
-  const flags = new Map([...found[2].matchAll(/-([A-Za-z])\s*(\S+)/g)].map(([, name, value]) => [name, value]));
+  const flags = new Map(
+    [...found[2].matchAll(/-([A-Za-z])\s*(\S+)/g)].map(([, name, value]) => [name, value]),
+  );
   const image = {
-    prompt: found[1], steps: flags.get("s"), seed: flags.get("S"), width: flags.get("W"), height: flags.get("H"),
-    cfg_scale: flags.get("C"), sampler: flags.get("A"),
+    prompt: found[1],
+    steps: flags.get("s"),
+    seed: flags.get("S"),
+    width: flags.get("W"),
+    height: flags.get("H"),
+    cfg_scale: flags.get("C"),
+    sampler: flags.get("A"),
   };
   return { ...fromInvoke({ image }, raw), rest: {} };
 }
@@ -271,11 +384,28 @@ function fromSwarm(value, raw) {
   /** @type {any[]} */
   const models = Array.isArray(value.sui_models) ? value.sui_models : [];
   const hashOf = (/** @type {string} */ name) =>
-    String(models.find((model) => bare(String(model.name)) === bare(name))?.hash ?? "").replace(/^0x/, "");
+    String(models.find((model) => bare(String(model.name)) === bare(name))?.hash ?? "").replace(
+      /^0x/,
+      "",
+    );
   const names = listOf(told.loras);
   const weights = listOf(told.loraweights);
-  const known = ["prompt", "negativeprompt", "model", "seed", "steps", "cfgscale", "width", "height", "sampler",
-    "scheduler", "loras", "loraweights", "vae", "initimagecreativity"];
+  const known = [
+    "prompt",
+    "negativeprompt",
+    "model",
+    "seed",
+    "steps",
+    "cfgscale",
+    "width",
+    "height",
+    "sampler",
+    "scheduler",
+    "loras",
+    "loraweights",
+    "vae",
+    "initimagecreativity",
+  ];
   const written = withoutLoras(String(told.prompt ?? ""));
   return {
     ...empty("SwarmUI", raw),
@@ -289,7 +419,9 @@ function fromSwarm(value, raw) {
     sampler: String(told.sampler ?? ""),
     schedule: String(told.scheduler ?? ""),
     model: refOf(String(told.model ?? ""), hashOf(String(told.model ?? ""))),
-    vae: /^(none|automatic)?$/i.test(String(told.vae ?? "")) ? null : refOf(String(told.vae), hashOf(String(told.vae))),
+    vae: /^(none|automatic)?$/i.test(String(told.vae ?? ""))
+      ? null
+      : refOf(String(told.vae), hashOf(String(told.vae))),
     loras: [
       ...names.map((name, i) => ({ name, hash: hashOf(name), weight: numberOf(weights[i]) ?? 1 })),
       ...written.loras,
@@ -318,7 +450,8 @@ function tryJson(text) {
 
 /** @param {unknown} value @returns {number | null} */
 function numberOf(value) {
-  if (value === null || value === undefined || value === "" || typeof value === "boolean") return null;
+  if (value === null || value === undefined || value === "" || typeof value === "boolean")
+    return null;
   const number = Number(value);
   return Number.isFinite(number) ? number : null;
 }
@@ -351,5 +484,7 @@ export function bare(name) {
 /** @param {Record<string, any>} value @param {string[]} known */
 function restOf(value, known) {
   const rest = Object.entries(value).filter(([key]) => !known.includes(key));
-  return Object.fromEntries(rest.map(([key, item]) => [key, typeof item === "string" ? item : toJson(item)]));
+  return Object.fromEntries(
+    rest.map(([key, item]) => [key, typeof item === "string" ? item : toJson(item)]),
+  );
 }

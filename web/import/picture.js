@@ -37,7 +37,7 @@ async function readPng(bytes) {
   const view = viewOf(bytes);
   /** @type {Record<string, string>} */
   const texts = {};
-  for (let at = 8; at + 12 <= bytes.length; ) {
+  for (let at = 8; at + 12 <= bytes.length;) {
     const length = view.getUint32(at);
     const kind = ascii(bytes, at + 4, at + 8);
     const body = bytes.subarray(at + 8, Math.min(bytes.length, at + 8 + length));
@@ -93,9 +93,10 @@ async function inflate(packed) {
 /** @param {Uint8Array} bytes */
 function readWebp(bytes) {
   const view = viewOf(bytes);
-  for (let at = 12; at + 8 <= bytes.length; ) {
+  for (let at = 12; at + 8 <= bytes.length;) {
     const length = view.getUint32(at + 4, true);
-    if (ascii(bytes, at, at + 4) === "EXIF") return readExif(bytes.subarray(at + 8, at + 8 + length));
+    if (ascii(bytes, at, at + 4) === "EXIF")
+      return readExif(bytes.subarray(at + 8, at + 8 + length));
     at += 8 + length + (length % 2);
   }
   return {};
@@ -106,7 +107,7 @@ function readJpeg(bytes) {
   const view = viewOf(bytes);
   /** @type {Record<string, string>} */
   const texts = {};
-  for (let at = 2; at + 4 <= bytes.length && bytes[at] === 0xff; ) {
+  for (let at = 2; at + 4 <= bytes.length && bytes[at] === 0xff;) {
     const marker = bytes[at + 1];
     if (marker === 0xda || marker === 0xd9) break; // the picture itself
     const length = view.getUint16(at + 2);
@@ -147,13 +148,19 @@ function readTiff(bytes) {
       if (tag === EXIF_DIRECTORY) waiting.push(view.getUint32(entry + 8, isLittle));
       if (!(tag in TAGS)) continue;
       const value = entryBytes(bytes, view, entry, isLittle);
-      if (value) texts[TAGS[tag]] = tag === 0x9286 ? comment(value, isLittle) : trimmed(utf8OrLatin(value));
+      if (value)
+        texts[TAGS[tag]] = tag === 0x9286 ? comment(value, isLittle) : trimmed(utf8OrLatin(value));
     }
   }
   return texts;
 }
 
-/** @param {Uint8Array} bytes @param {DataView} view @param {number} entry @param {boolean} isLittle */
+/**
+ * @param {Uint8Array} bytes
+ * @param {DataView} view
+ * @param {number} entry
+ * @param {boolean} isLittle
+ */
 function entryBytes(bytes, view, entry, isLittle) {
   const type = view.getUint16(entry + 2, isLittle);
   if (type !== 1 && type !== 2 && type !== 7) return null; // bytes, ASCII, undefined
@@ -162,10 +169,15 @@ function entryBytes(bytes, view, entry, isLittle) {
   return start + size <= bytes.length ? bytes.subarray(start, start + size) : null;
 }
 
-/** A user comment: eight bytes tell its encoding. @param {Uint8Array} value @param {boolean} isLittle */
+/**
+ * A user comment: eight bytes tell its encoding.
+ * @param {Uint8Array} value
+ * @param {boolean} isLittle
+ */
 function comment(value, isLittle) {
   const body = value.subarray(8);
-  if (ascii(value, 0, 7) !== "UNICODE") return trimmed(utf8OrLatin(ascii(value, 0, 5) === "ASCII" || value[0] === 0 ? body : value));
+  if (ascii(value, 0, 7) !== "UNICODE")
+    return trimmed(utf8OrLatin(ascii(value, 0, 5) === "ASCII" || value[0] === 0 ? body : value));
   const looksLittle = body.length > 1 && body[1] === 0 && body[0] !== 0;
   const looksBig = body.length > 1 && body[0] === 0 && body[1] !== 0;
   const little = looksLittle || (!looksBig && isLittle);

@@ -19,7 +19,8 @@ export function el(tag, options = {}, ...children) {
   const element = document.createElement(tag);
   for (const [name, value] of Object.entries(options)) {
     if (name === "on") {
-      for (const [kind, listener] of Object.entries(value)) element.addEventListener(kind, listener);
+      for (const [kind, listener] of Object.entries(value))
+        element.addEventListener(kind, listener);
     } else if (name === "data") {
       Object.assign(element.dataset, value);
     } else if (value === true) {
@@ -213,5 +214,7 @@ export function formatTime(ms) {
   const date = new Date(ms);
   const isToday = date.toDateString() === new Date().toDateString();
   const time = date.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
-  return isToday ? time : `${date.toLocaleDateString([], { day: "numeric", month: "short" })} ${time}`;
+  return isToday
+    ? time
+    : `${date.toLocaleDateString([], { day: "numeric", month: "short" })} ${time}`;
 }

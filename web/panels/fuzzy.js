@@ -23,22 +23,32 @@ function scoreWord(word, text) {
   const at = low.indexOf(word);
   if (at >= 0) {
     const isStart = at === 0 || !/[a-z0-9]/.test(low[at - 1]) || isHump(text, at);
-    return 100 + (isStart ? 60 : 0) + (at === 0 ? 40 : 0) - Math.min(50, text.length - word.length) / 2;
+    return (
+      100 + (isStart ? 60 : 0) + (at === 0 ? 40 : 0) - Math.min(50, text.length - word.length) / 2
+    );
   }
   let place = 0;
   let points = 0;
   for (const letter of word) {
     const next = low.indexOf(letter, place);
     if (next < 0) return -1;
-    points += next === place ? 3 : next === 0 || isHump(text, next) || low[next - 1] === " " ? 4 : -0.5;
+    points +=
+      next === place ? 3 : next === 0 || isHump(text, next) || low[next - 1] === " " ? 4 : -0.5;
     place = next + 1;
   }
   return points > 0 ? points : -1;
 }
 
-/** Where a word starts inside another, as in VAEDecode and KSampler. @param {string} text @param {number} at */
+/**
+ * Where a word starts inside another, as in VAEDecode and KSampler.
+ * @param {string} text
+ * @param {number} at
+ */
 function isHump(text, at) {
-  return /[A-Z]/.test(text[at]) && (/[^A-Z]/.test(text[at - 1] ?? "") || /[a-z]/.test(text[at + 1] ?? ""));
+  return (
+    /[A-Z]/.test(text[at]) &&
+    (/[^A-Z]/.test(text[at - 1] ?? "") || /[a-z]/.test(text[at + 1] ?? ""))
+  );
 }
 
 /**

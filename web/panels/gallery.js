@@ -23,8 +23,18 @@ export function galleryPanel(context) {
     el("p", {}, "No runs yet."),
     el("p", { class: "dim" }, "What you make is kept here, also after a restart."),
   );
-  const more = button({ text: "Show more", class: "small quiet wide", onClick: () => load(shown + PAGE) });
-  const compare = button({ icon: "compare", text: "Compare", class: "small", pressed: false, onClick: toggleCompare });
+  const more = button({
+    text: "Show more",
+    class: "small quiet wide",
+    onClick: () => load(shown + PAGE),
+  });
+  const compare = button({
+    icon: "compare",
+    text: "Compare",
+    class: "small",
+    pressed: false,
+    onClick: toggleCompare,
+  });
   const clear = button({ text: "Forget all", class: "small quiet", onClick: forgetAll });
   const filter = el(
     "select",
@@ -34,7 +44,11 @@ export function galleryPanel(context) {
     el("option", { value: "failed" }, "Failed"),
     el("option", { value: "cancelled" }, "Stopped"),
   );
-  const hint = el("p", { class: "note", hidden: true }, "Pick two pictures to lay them over each other.");
+  const hint = el(
+    "p",
+    { class: "note", hidden: true },
+    "Pick two pictures to lay them over each other.",
+  );
   const bar = el("div", { class: "panel-bar" }, filter, compare, clear);
   const element = el("div", { class: "panel-body" }, bar, hint, grid, more, empty);
   arrowKeys(grid, ".thumb", 2);
@@ -74,7 +88,13 @@ export function galleryPanel(context) {
     const isPicture = file && /\.(png|webp|jpe?g|gif|avif)$/i.test(file.filename);
     const words = wordsOf(job);
     const face = isPicture
-      ? el("img", { src: api.view(file, "webp;80"), alt: "", loading: "lazy", decoding: "async", draggable: "true" })
+      ? el("img", {
+          src: api.view(file, "webp;80"),
+          alt: "",
+          loading: "lazy",
+          decoding: "async",
+          draggable: "true",
+        })
       : el("span", { class: `thumb-word ${job.status}` }, STATUS[job.status] ?? job.status);
     const thumb = el(
       "button",
@@ -84,16 +104,34 @@ export function galleryPanel(context) {
         tabindex: -1,
         title: words,
         "aria-label": words,
-        on: { click: () => pick(job), keydown: (/** @type {KeyboardEvent} */ event) => onKey(event, job) },
+        on: {
+          click: () => pick(job),
+          keydown: (/** @type {KeyboardEvent} */ event) => onKey(event, job),
+        },
       },
       face,
     );
     const tools = el(
       "div",
       { class: "thumb-tools" },
-      button({ icon: "load", label: "Load this run", class: "icon-button", onClick: () => tell(openJob(context, job.id)) }),
-      button({ icon: "again", label: "Run again", class: "icon-button", onClick: () => again(job) }),
-      button({ icon: "trash", label: "Forget this run", class: "icon-button", onClick: () => forget(job) }),
+      button({
+        icon: "load",
+        label: "Load this run",
+        class: "icon-button",
+        onClick: () => tell(openJob(context, job.id)),
+      }),
+      button({
+        icon: "again",
+        label: "Run again",
+        class: "icon-button",
+        onClick: () => again(job),
+      }),
+      button({
+        icon: "trash",
+        label: "Forget this run",
+        class: "icon-button",
+        onClick: () => forget(job),
+      }),
     );
     for (const tool of tools.children) /** @type {HTMLElement} */ (tool).tabIndex = -1;
     return el("li", { class: "thumb-cell" }, thumb, tools);
@@ -101,7 +139,10 @@ export function galleryPanel(context) {
 
   /** @param {HTMLElement} cell @param {JobSummary} job */
   function updateThumb(cell, job) {
-    cell.classList.toggle("picked", picked.some((one) => one.id === job.id));
+    cell.classList.toggle(
+      "picked",
+      picked.some((one) => one.id === job.id),
+    );
   }
 
   /** @param {JobSummary} job */

@@ -88,7 +88,14 @@ export function installOverlays(parts, host = document.body) {
       inText: true,
       run: settings.open,
     },
-    { id: "prompt.build", title: "Build a prompt from its parts", group: "Text", shortcut: "Ctrl+Shift+B", inText: true, run: builder.open },
+    {
+      id: "prompt.build",
+      title: "Build a prompt from its parts",
+      group: "Text",
+      shortcut: "Ctrl+Shift+B",
+      inText: true,
+      run: builder.open,
+    },
   );
   followRun(context);
   installPromptHelp(context);

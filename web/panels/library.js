@@ -1,4 +1,4 @@
-/** The node library: every node type by category, with search; click or drag puts it on the canvas. */
+/** The node library: every node type by category, with search; click or drag adds one. */
 
 import { el, soon } from "./dom.js";
 import { search } from "./fuzzy.js";
@@ -15,11 +15,19 @@ const MAX_FOUND = 60;
 export function libraryPanel(context) {
   const { store } = context;
   const input = el("input", {
-    type: "search", class: "field-input", placeholder: "Search nodes", "aria-label": "Search nodes",
+    type: "search",
+    class: "field-input",
+    placeholder: "Search nodes",
+    "aria-label": "Search nodes",
     on: { input: () => draw(), keydown: onSearchKey },
   });
   const tree = el("div", { class: "library" });
-  const element = el("div", { class: "panel-body" }, el("div", { class: "panel-bar" }, input), tree);
+  const element = el(
+    "div",
+    { class: "panel-body" },
+    el("div", { class: "panel-bar" }, input),
+    tree,
+  );
   /** @type {Set<string>} */
   const open = new Set(["loaders", "conditioning", "sampling", "latent", "image"]);
   /** @type {import("../graph/specs.js").Specs | null} */
@@ -38,7 +46,12 @@ export function libraryPanel(context) {
     drawn = store.get().specs;
     const typed = input.value;
     if (typed.trim()) {
-      const found = search(typed, specs(), (s) => [s.title, [s.type, 0.95], [s.category, 0.4], [s.description, 0.3]]);
+      const found = search(typed, specs(), (s) => [
+        s.title,
+        [s.type, 0.95],
+        [s.category, 0.4],
+        [s.description, 0.3],
+      ]);
       const rows = found.slice(0, MAX_FOUND).map(makeRow);
       tree.replaceChildren(
         rows.length > 0
@@ -68,7 +81,12 @@ export function libraryPanel(context) {
     const details = el(
       "details",
       { class: "library-group", open: open.has(name) },
-      el("summary", {}, el("span", {}, name.replaceAll("/", " › ").replaceAll("_", " ")), el("span", { class: "count" }, list.length)),
+      el(
+        "summary",
+        {},
+        el("span", {}, name.replaceAll("/", " › ").replaceAll("_", " ")),
+        el("span", { class: "count" }, list.length),
+      ),
       rows,
     );
     const fill = () => {
@@ -100,7 +118,10 @@ export function libraryPanel(context) {
     return el("li", {}, item);
   }
 
-  /** Enter adds the first that was found; the arrow goes into the list. @param {KeyboardEvent} event */
+  /**
+   * Enter adds the first that was found; the arrow goes into the list.
+   * @param {KeyboardEvent} event
+   */
   function onSearchKey(event) {
     const rows = /** @type {HTMLElement[]} */ ([...tree.querySelectorAll(".node-row")]);
     if (event.key === "Enter") rows[0]?.click();
@@ -109,11 +130,12 @@ export function libraryPanel(context) {
 
   tree.addEventListener("keydown", (event) => {
     if (event.key !== "ArrowDown" && event.key !== "ArrowUp") return;
-    const stops = /** @type {HTMLElement[]} */ (
-      [...tree.querySelectorAll("summary, details[open] .node-row, .library > ul .node-row")]
-    );
+    const stops = /** @type {HTMLElement[]} */ ([
+      ...tree.querySelectorAll("summary, details[open] .node-row, .library > ul .node-row"),
+    ]);
     const at = stops.indexOf(/** @type {HTMLElement} */ (event.target));
-    const to = stops[at + (event.key === "ArrowDown" ? 1 : -1)] ?? (event.key === "ArrowUp" ? input : null);
+    const to =
+      stops[at + (event.key === "ArrowDown" ? 1 : -1)] ?? (event.key === "ArrowUp" ? input : null);
     event.preventDefault();
     to?.focus();
   });

@@ -30,12 +30,25 @@ const LOADERS = {
 export function modelsPanel(context) {
   const { api, store, notices, commands } = context;
   const input = el("input", {
-    type: "search", class: "field-input", placeholder: "Search models", "aria-label": "Search models",
+    type: "search",
+    class: "field-input",
+    placeholder: "Search models",
+    "aria-label": "Search models",
     on: { input: () => draw() },
   });
-  const reload = button({ icon: "again", label: "Look again for files", class: "icon-button", onClick: load });
+  const reload = button({
+    icon: "again",
+    label: "Look again for files",
+    class: "icon-button",
+    onClick: load,
+  });
   const list = el("div", { class: "library" });
-  const element = el("div", { class: "panel-body" }, el("div", { class: "panel-bar" }, input, reload), list);
+  const element = el(
+    "div",
+    { class: "panel-body" },
+    el("div", { class: "panel-bar" }, input, reload),
+    list,
+  );
   /** @type {ModelFile[]} */
   let files = [];
   let hasLoaded = false;
@@ -51,11 +64,19 @@ export function modelsPanel(context) {
   }
 
   function draw() {
-    const found = search(input.value, files, (file) => [file.name, [file.family, 0.8], [file.kind, 0.6]]);
+    const found = search(input.value, files, (file) => [
+      file.name,
+      [file.family, 0.8],
+      [file.kind, 0.6],
+    ]);
     if (found.length === 0) {
-      const words = files.length === 0 ? "No model files yet." : `No model is called '${input.value}'.`;
-      const hint = "Put files into the folders under models/, or name other folders with --extra-model-paths-config.";
-      list.replaceChildren(el("div", { class: "empty-note" }, el("p", {}, words), el("p", { class: "dim" }, hint)));
+      const words =
+        files.length === 0 ? "No model files yet." : `No model is called '${input.value}'.`;
+      const hint =
+        "Put files into the folders under models/, or name others with --extra-model-paths-config.";
+      list.replaceChildren(
+        el("div", { class: "empty-note" }, el("p", {}, words), el("p", { class: "dim" }, hint)),
+      );
       return;
     }
     /** @type {Map<string, ModelFile[]>} */
@@ -69,7 +90,12 @@ export function modelsPanel(context) {
     return el(
       "details",
       { class: "library-group", open: true },
-      el("summary", {}, el("span", {}, kind.replaceAll("_", " ")), el("span", { class: "count" }, some.length)),
+      el(
+        "summary",
+        {},
+        el("span", {}, kind.replaceAll("_", " ")),
+        el("span", { class: "count" }, some.length),
+      ),
       el("ul", { class: "rows" }, some.map(makeRow)),
     );
   }
@@ -78,17 +104,27 @@ export function modelsPanel(context) {
   function makeRow(file) {
     const name = file.name.split("/").at(-1) ?? file.name;
     const facts = [file.family, formatSize(file.size), file.problem ? "cannot be read" : ""];
-    const use = LOADERS[file.kind] || file.kind === "embeddings"
-      ? button({ text: "Use it", label: `Use ${file.name}`, class: "small", onClick: () => useFile(file) })
-      : null;
+    const use =
+      LOADERS[file.kind] || file.kind === "embeddings"
+        ? button({
+            text: "Use it",
+            label: `Use ${file.name}`,
+            class: "small",
+            onClick: () => useFile(file),
+          })
+        : null;
     return el(
       "li",
       { class: "row model" },
       el(
         "details",
         { class: "row-words" },
-        el("summary", {}, el("span", { class: "row-title", title: file.name }, name),
-          el("span", { class: "row-note" }, facts.filter(Boolean).join(" · "))),
+        el(
+          "summary",
+          {},
+          el("span", { class: "row-title", title: file.name }, name),
+          el("span", { class: "row-note" }, facts.filter(Boolean).join(" · ")),
+        ),
         el(
           "dl",
           { class: "facts" },
@@ -109,10 +145,9 @@ export function modelsPanel(context) {
   function useFile(file) {
     if (file.kind === "embeddings") {
       const word = `embedding:${file.name.replace(/\.[^.]+$/, "")}`;
-      navigator.clipboard.writeText(word).then(
-        () => notices.toast(`Copied '${word}': paste it into a prompt.`),
-        notices.tell,
-      );
+      navigator.clipboard
+        .writeText(word)
+        .then(() => notices.toast(`Copied '${word}': paste it into a prompt.`), notices.tell);
       return;
     }
     const [type, inputName] = LOADERS[file.kind];
@@ -122,7 +157,9 @@ export function modelsPanel(context) {
       return;
     }
     const loaders = [...document.nodes.values()].filter((node) => node.type === type);
-    const target = loaders.find((node) => selection.has(node.id)) ?? (loaders.length === 1 ? loaders[0] : undefined);
+    const target =
+      loaders.find((node) => selection.has(node.id)) ??
+      (loaders.length === 1 ? loaders[0] : undefined);
     if (!target) {
       placeNode(context, type, { values: { [inputName]: file.name } });
       return;

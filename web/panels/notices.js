@@ -35,7 +35,12 @@ export function createNotices(host) {
       if (/** @type {HTMLElement} */ (same).dataset.message === message) same.remove();
     }
     const close = () => element.remove();
-    const words = el("div", { class: "toast-words" }, el("strong", {}, message), hint && el("p", {}, hint));
+    const words = el(
+      "div",
+      { class: "toast-words" },
+      el("strong", {}, message),
+      hint && el("p", {}, hint),
+    );
     const act = () => {
       action?.run();
       close();
@@ -84,6 +89,6 @@ export function createNotices(host) {
 }
 
 const LOST =
-  "The connection to the server is lost. Your work is kept here; the page connects again by itself.";
+  "The connection to the server is lost. Your work is kept; the page connects again by itself.";
 const WORKER_STARTS = "The part that computes is starting. Jobs wait until it is ready.";
 const WORKER_FAILED = "The part that computes does not start. The server's log tells why.";

@@ -14,11 +14,23 @@ const GROUPS = ["Run", "File", "Edit", "Nodes", "View", "Panels", "Text", "Edito
 /** @param {import("./index.js").Context} context */
 export function createPalette({ commands, store }) {
   const input = el("input", {
-    type: "text", class: "palette-input", placeholder: "What do you want to do?", role: "combobox",
-    "aria-label": "Search commands", "aria-expanded": "true", "aria-controls": "palette-list",
-    autocomplete: "off", spellcheck: "false", on: { input: () => draw(), keydown: onKey },
+    type: "text",
+    class: "palette-input",
+    placeholder: "What do you want to do?",
+    role: "combobox",
+    "aria-label": "Search commands",
+    "aria-expanded": "true",
+    "aria-controls": "palette-list",
+    autocomplete: "off",
+    spellcheck: "false",
+    on: { input: () => draw(), keydown: onKey },
   });
-  const list = el("ul", { class: "palette-list", id: "palette-list", role: "listbox", "aria-label": "Commands" });
+  const list = el("ul", {
+    class: "palette-list",
+    id: "palette-list",
+    role: "listbox",
+    "aria-label": "Commands",
+  });
   const dialog = createDialog({ title: "Commands", class: "palette", isBare: true }, input, list);
   /** @type {Entry[]} */
   let found = [];
@@ -67,7 +79,8 @@ export function createPalette({ commands, store }) {
     found = search(typed, pool, (entry) => [entry.title, [entry.group, 0.3]]).slice(0, MAX_SHOWN);
     at = 0;
     list.replaceChildren(...found.map(makeRow));
-    if (found.length === 0) list.append(el("li", { class: "palette-none" }, "Nothing is called that."));
+    if (found.length === 0)
+      list.append(el("li", { class: "palette-none" }, "Nothing is called that."));
     mark();
   }
 
@@ -75,7 +88,12 @@ export function createPalette({ commands, store }) {
   function makeRow(entry, index) {
     return el(
       "li",
-      { class: "palette-row", role: "option", id: `palette-${index}`, on: { click: () => take(index), pointermove: () => mark(index) } },
+      {
+        class: "palette-row",
+        role: "option",
+        id: `palette-${index}`,
+        on: { click: () => take(index), pointermove: () => mark(index) },
+      },
       el("span", { class: "row-title" }, entry.title),
       entry.group && el("span", { class: "palette-group" }, entry.group),
       entry.keys[0] && keycaps(entry.keys[0]),
@@ -120,11 +138,22 @@ export function createPalette({ commands, store }) {
 /** A shortcut as keys. @param {string} shortcut */
 export function keycaps(shortcut) {
   const isMac = /Mac|iPhone|iPad/.test(navigator.platform);
-  const parts = shortcut.split(/\+(?=.)/).map((key) => (isMac && key === "Ctrl" ? "⌘" : NAMES[key] ?? key));
-  return el("span", { class: "keycaps" }, parts.map((key) => el("kbd", {}, key)));
+  const parts = shortcut
+    .split(/\+(?=.)/)
+    .map((key) => (isMac && key === "Ctrl" ? "⌘" : (NAMES[key] ?? key)));
+  return el(
+    "span",
+    { class: "keycaps" },
+    parts.map((key) => el("kbd", {}, key)),
+  );
 }
 
 /** @type {Record<string, string>} */
 const NAMES = {
-  ArrowUp: "↑", ArrowDown: "↓", ArrowLeft: "←", ArrowRight: "→", Enter: "↵", Escape: "Esc",
+  ArrowUp: "↑",
+  ArrowDown: "↓",
+  ArrowLeft: "←",
+  ArrowRight: "→",
+  Enter: "↵",
+  Escape: "Esc",
 };

@@ -16,7 +16,8 @@ export function placeNode({ store, notices }, type, { values = {}, at } = {}) {
   const spec = specs.get(type);
   const made = addNode(document, type, spec, at ?? freePlace(store.get()));
   let next = made.document;
-  for (const [name, value] of Object.entries(values)) next = setValue(next, made.id, spec, name, value);
+  for (const [name, value] of Object.entries(values))
+    next = setValue(next, made.id, spec, name, value);
   store.edit(`Add ${spec?.title ?? type}`, () => next, { select: [made.id] });
   notices.announce(`Added ${spec?.title ?? type}`);
   return made.id;
@@ -28,11 +29,12 @@ function freePlace(/** @type {import("../store.js").State} */ { viewport, docume
   let y = viewport.y + window.innerHeight / 2 / viewport.scale - 80;
   let left = x;
   const isTaken = () =>
-    [...document.nodes.values()].some((n) => Math.abs(n.pos[0] - left) < 12 && Math.abs(n.pos[1] - y) < 12);
+    [...document.nodes.values()].some(
+      (n) => Math.abs(n.pos[0] - left) < 12 && Math.abs(n.pos[1] - y) < 12,
+    );
   while (isTaken()) {
     left += 24;
     y += 24;
   }
   return /** @type {const} */ ([Math.round(left), Math.round(y)]);
 }
-

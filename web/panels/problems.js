@@ -55,7 +55,13 @@ export function problemsPanel({ run, store, notices }) {
     const jump = () => store.emit("focusNode", { id: nodeId, input: inputName });
     const go = el(
       "button",
-      { type: "button", class: "problem", tabindex: index === 0 ? 0 : -1, disabled: nodeId === null, on: { click: jump } },
+      {
+        type: "button",
+        class: "problem",
+        tabindex: index === 0 ? 0 : -1,
+        disabled: nodeId === null,
+        on: { click: jump },
+      },
       place && el("span", { class: "problem-place" }, place),
       el("span", { class: "problem-message" }, message),
       details && !hint && el("span", { class: "problem-hint" }, details),
@@ -100,7 +106,9 @@ export function problemsPanel({ run, store, notices }) {
  */
 export function missingTypes({ document, specs }) {
   if (specs.size < 10) return []; // the server has not told its types yet
-  const own = new Set((document.rest.definitions?.subgraphs ?? []).map((/** @type {any} */ s) => s.id));
+  const own = new Set(
+    (document.rest.definitions?.subgraphs ?? []).map((/** @type {any} */ s) => s.id),
+  );
   /** @type {Problem[]} */
   const found = [];
   for (const node of document.nodes.values()) {
@@ -150,7 +158,8 @@ export function missingChoices({ document, specs }) {
 
 /** @param {string} name @param {any[]} choices */
 function adviceFor(name, choices) {
-  const choose = choices.length > 0 ? `Choose one of the ${choices.length} that are there` : "None is there yet";
+  const choose =
+    choices.length > 0 ? `Choose one of the ${choices.length} that are there` : "None is there yet";
   return /name$|image/.test(name) ? `${choose}, or put the file into its folder.` : `${choose}.`;
 }
 

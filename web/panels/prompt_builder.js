@@ -20,20 +20,40 @@ const PARTS = [
 /** @param {import("./index.js").Context} context */
 export function createPromptBuilder({ store, notices }) {
   const fields = PARTS.map(([name, example]) =>
-    el("input", { type: "text", class: "field-input", placeholder: example, "aria-label": name, on: { input: draw } }),
+    el("input", {
+      type: "text",
+      class: "field-input",
+      placeholder: example,
+      "aria-label": name,
+      on: { input: draw },
+    }),
   );
   const made = el("output", { class: "built-prompt", "aria-live": "polite" });
   const target = el("select", { class: "field-input", "aria-label": "Into which node" });
   const form = el(
     "form",
     { class: "dialog-form", on: { submit: put } },
-    el("div", { class: "builder" }, PARTS.map(([name], at) => el("label", { class: "field-label" }, name, fields[at]))),
+    el(
+      "div",
+      { class: "builder" },
+      PARTS.map(([name], at) => el("label", { class: "field-label" }, name, fields[at])),
+    ),
     made,
-    el("div", { class: "dialog-actions" }, target, button({ text: "Clear", onClick: clear }), el("button", { type: "submit", class: "primary" }, "Put it in")),
+    el(
+      "div",
+      { class: "dialog-actions" },
+      target,
+      button({ text: "Clear", onClick: clear }),
+      el("button", { type: "submit", class: "primary" }, "Put it in"),
+    ),
   );
   const dialog = createDialog({ title: "Build a prompt", class: "wide" }, form);
 
-  const text = () => fields.map((field) => field.value.trim()).filter(Boolean).join(", ");
+  const text = () =>
+    fields
+      .map((field) => field.value.trim())
+      .filter(Boolean)
+      .join(", ");
 
   function draw() {
     made.textContent = text() || "Fill in what you like; empty parts are left out.";
@@ -52,7 +72,9 @@ export function createPromptBuilder({ store, notices }) {
       const input = specs.get(node.type)?.inputs.find((one) => one.options.multiline);
       return input && !specs.get(node.type)?.isVirtual ? [{ node, name: input.name }] : [];
     });
-    return found.sort((a, b) => Number(selection.has(b.node.id)) - Number(selection.has(a.node.id)));
+    return found.sort(
+      (a, b) => Number(selection.has(b.node.id)) - Number(selection.has(a.node.id)),
+    );
   }
 
   /** @param {Event} event */
@@ -76,7 +98,13 @@ export function createPromptBuilder({ store, notices }) {
         return;
       }
       target.replaceChildren(
-        ...all.map(({ node }) => el("option", { value: node.id }, `${titleOf(document, node, specs.get(node.type))} (${node.id})`)),
+        ...all.map(({ node }) =>
+          el(
+            "option",
+            { value: node.id },
+            `${titleOf(document, node, specs.get(node.type))} (${node.id})`,
+          ),
+        ),
       );
       draw();
       dialog.open();

@@ -9,7 +9,12 @@ const TRIGGER = /(?:embedding:|<lora:)([\w./-]*)$/;
 
 /** @param {import("./index.js").Context} context */
 export function installPromptHelp({ api, store }) {
-  const list = el("ul", { class: "completion", role: "listbox", id: "prompt-completion", hidden: true });
+  const list = el("ul", {
+    class: "completion",
+    role: "listbox",
+    id: "prompt-completion",
+    hidden: true,
+  });
   document.body.append(list);
   /** @type {{embeddings: string[], loras: string[]} | null} */
   let names = null;
@@ -32,8 +37,14 @@ export function installPromptHelp({ api, store }) {
     if (!(target instanceof HTMLTextAreaElement)) return;
     if (!list.hidden && takesKey(event)) return;
     const isUp = event.key === "ArrowUp";
-    if (!(event.ctrlKey || event.metaKey) || event.altKey || !(isUp || event.key === "ArrowDown")) return;
-    const made = changeWeight(target.value, target.selectionStart, target.selectionEnd, isUp ? 1 : -1);
+    if (!(event.ctrlKey || event.metaKey) || event.altKey || !(isUp || event.key === "ArrowDown"))
+      return;
+    const made = changeWeight(
+      target.value,
+      target.selectionStart,
+      target.selectionEnd,
+      isUp ? 1 : -1,
+    );
     event.preventDefault();
     event.stopPropagation();
     if (made) write(target, made.text, made.start, made.end);
@@ -63,7 +74,15 @@ export function installPromptHelp({ api, store }) {
     if (found.length === 0) return hide();
     list.replaceChildren(
       ...found.map((name, index) =>
-        el("li", { role: "option", class: "palette-row", on: { pointerdown: (/** @type {Event} */ e) => (e.preventDefault(), take(index)) } }, name),
+        el(
+          "li",
+          {
+            role: "option",
+            class: "palette-row",
+            on: { pointerdown: (/** @type {Event} */ e) => (e.preventDefault(), take(index)) },
+          },
+          name,
+        ),
       ),
     );
     const box = target.getBoundingClientRect();
@@ -77,7 +96,10 @@ export function installPromptHelp({ api, store }) {
 
   async function load() {
     if (names) return names;
-    const [embeddings, spec] = [await api.embeddings().catch(() => []), store.get().specs.get("LoraLoader")];
+    const [embeddings, spec] = [
+      await api.embeddings().catch(() => []),
+      store.get().specs.get("LoraLoader"),
+    ];
     const loras = spec?.inputs.find((input) => input.name === "lora_name")?.choices ?? [];
     names = { embeddings, loras: loras.map((name) => String(name).replace(/\.[^.]+$/, "")) };
     return names;

@@ -66,12 +66,27 @@ export function queuePanel(context) {
       "li",
       { class: "row job", tabindex: -1, on: { keydown: onKey, dblclick: () => show(job.id) } },
       el("span", { class: "job-mark" }),
-      el("div", { class: "row-words" }, el("span", { class: "row-title" }), el("span", { class: "row-note" })),
+      el(
+        "div",
+        { class: "row-words" },
+        el("span", { class: "row-title" }),
+        el("span", { class: "row-note" }),
+      ),
       el(
         "div",
         { class: "row-tools" },
-        button({ icon: "load", label: "Load this run", class: "icon-button", onClick: () => show(job.id) }),
-        button({ icon: "close", label: "Cancel", class: "icon-button", onClick: () => tell(run.cancel(job.id)) }),
+        button({
+          icon: "load",
+          label: "Load this run",
+          class: "icon-button",
+          onClick: () => show(job.id),
+        }),
+        button({
+          icon: "close",
+          label: "Cancel",
+          class: "icon-button",
+          onClick: () => tell(run.cancel(job.id)),
+        }),
       ),
       el("progress", { max: 1 }),
     );
@@ -82,7 +97,9 @@ export function queuePanel(context) {
     });
     row.addEventListener("dragend", () => {
       dragged = null;
-      list.querySelectorAll(".drop, .dragged").forEach((one) => one.classList.remove("drop", "dragged"));
+      list
+        .querySelectorAll(".drop, .dragged")
+        .forEach((one) => one.classList.remove("drop", "dragged"));
     });
     row.addEventListener("dragover", (event) => {
       if (dragged === null || dragged === job.id || row.dataset.status !== "pending") return;

@@ -1,4 +1,4 @@
-/** Settings: theme and motion (kept in this browser), memory, node packs, and what the server is. */
+/** Settings: theme (kept in this browser), memory, node packs, and what the server is. */
 
 import { createDialog } from "./dialog.js";
 import { button, el, formatSize } from "./dom.js";
@@ -23,7 +23,14 @@ export function createSettings({ api, notices, commands, run }) {
   const free = button({ text: "Free memory now", class: "small", onClick: freeMemory });
   const dialog = createDialog(
     { title: "Settings", class: "wide" },
-    el("div", { class: "settings" }, section("Look", themeChoice()), section("Memory", memoryRow()), section("Node packs", packs), section("Server", about)),
+    el(
+      "div",
+      { class: "settings" },
+      section("Look", themeChoice()),
+      section("Memory", memoryRow()),
+      section("Node packs", packs),
+      section("Server", about),
+    ),
   );
 
   /** @param {string} title @param {HTMLElement} content */
@@ -56,7 +63,8 @@ export function createSettings({ api, notices, commands, run }) {
   }
 
   function memoryRow() {
-    const words = "Models and kept results leave the device's memory; the next run loads what it needs.";
+    const words =
+      "Models and kept results leave the device's memory; the next run loads what it needs.";
     return el("div", { class: "setting-row" }, el("p", { class: "dim" }, words), free);
   }
 
@@ -72,7 +80,9 @@ export function createSettings({ api, notices, commands, run }) {
   async function load() {
     try {
       const [stats, known] = await Promise.all([api.systemStats(), api.packs()]);
-      about.replaceChildren(...facts(stats).flatMap(([term, value]) => [el("dt", {}, term), el("dd", {}, value)]));
+      about.replaceChildren(
+        ...facts(stats).flatMap(([term, value]) => [el("dt", {}, term), el("dd", {}, value)]),
+      );
       packs.replaceChildren(...packRows(known.packs));
     } catch (error) {
       notices.tell(error);
@@ -84,7 +94,10 @@ export function createSettings({ api, notices, commands, run }) {
     const device = devices[0] ?? {};
     return [
       ["Weft", system.weft_version],
-      ["Device", `${device.name} · ${formatSize(device.vram_free)} of ${formatSize(device.vram_total)} free`],
+      [
+        "Device",
+        `${device.name} · ${formatSize(device.vram_free)} of ${formatSize(device.vram_total)} free`,
+      ],
       ["Memory", `${formatSize(system.ram_free)} of ${formatSize(system.ram_total)} free`],
       ["Python", system.python_version.split(" ")[0]],
       ["PyTorch", system.pytorch_version],
@@ -107,14 +120,19 @@ export function createSettings({ api, notices, commands, run }) {
     });
   }
 
-  for (const [theme, words] of /** @type {[Theme, string][]} */ ([["light", "light"], ["dark", "dark"], ["system", "system"]])) {
+  for (const [theme, words] of /** @type {[Theme, string][]} */ ([
+    ["light", "light"],
+    ["dark", "dark"],
+    ["system", "system"],
+  ])) {
     commands.add({ id: `theme.${theme}`, title: `Theme: ${words}`, run: () => setTheme(theme) });
   }
   commands.add({ id: "server.free", title: "Free the device's memory", run: freeMemory });
   return {
     open() {
       const theme = localStorage.getItem(THEME) ?? "system";
-      for (const choice of dialog.element.querySelectorAll("input")) choice.checked = choice.value === theme;
+      for (const choice of dialog.element.querySelectorAll("input"))
+        choice.checked = choice.value === theme;
       dialog.open();
       load();
     },

@@ -22,7 +22,10 @@ const BY_HAND = [
 /** @param {import("./index.js").Context} context */
 export function createShortcutSheet({ commands }) {
   const input = el("input", {
-    type: "search", class: "field-input", placeholder: "Search keys", "aria-label": "Search keys",
+    type: "search",
+    class: "field-input",
+    placeholder: "Search keys",
+    "aria-label": "Search keys",
     on: { input: () => draw() },
   });
   const body = el("div", { class: "sheet" });
@@ -31,7 +34,11 @@ export function createShortcutSheet({ commands }) {
   function draw() {
     const own = commands.list().filter((c) => shortcutsOf(c).length > 0);
     const rows = [
-      ...own.map((c) => ({ group: c.group ?? "Other", title: c.title, keys: shortcutsOf(c).map(keycaps) })),
+      ...own.map((c) => ({
+        group: c.group ?? "Other",
+        title: c.title,
+        keys: shortcutsOf(c).map(keycaps),
+      })),
       ...BY_HAND.map(([group, title, keys]) => ({ group, title, keys: [el("kbd", {}, keys)] })),
     ];
     const found = search(input.value, rows, (row) => [row.title, [row.group, 0.5]]);
@@ -44,7 +51,14 @@ export function createShortcutSheet({ commands }) {
           el("h3", {}, group),
           found
             .filter((row) => row.group === group)
-            .map((row) => el("div", { class: "sheet-row" }, el("span", {}, row.title), el("span", { class: "sheet-keys" }, row.keys))),
+            .map((row) =>
+              el(
+                "div",
+                { class: "sheet-row" },
+                el("span", {}, row.title),
+                el("span", { class: "sheet-keys" }, row.keys),
+              ),
+            ),
         ),
       ),
     );

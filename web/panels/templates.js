@@ -1,4 +1,4 @@
-/** The template gallery: ready workflows with their pictures, each runnable on the built-in model. */
+/** The template gallery: ready workflows that the built-in model runs, with their pictures. */
 
 import { arrowKeys, el } from "./dom.js";
 
@@ -43,7 +43,11 @@ export function templatesPanel({ api, store, notices, commands }) {
           "section",
           {},
           el("h3", {}, group),
-          el("div", { class: "template-cards" }, templates.filter((t) => t.group === group).map(makeCard)),
+          el(
+            "div",
+            { class: "template-cards" },
+            templates.filter((t) => t.group === group).map(makeCard),
+          ),
         ),
       ),
     );
@@ -55,7 +59,12 @@ export function templatesPanel({ api, store, notices, commands }) {
   function makeCard(template) {
     const { id, title, text } = template;
     const open = () => use(template).catch(notices.tell);
-    const picture = el("img", { src: api.address(`${FOLDER}/${id}.webp`), alt: "", loading: "lazy", class: "crisp" });
+    const picture = el("img", {
+      src: api.address(`${FOLDER}/${id}.webp`),
+      alt: "",
+      loading: "lazy",
+      class: "crisp",
+    });
     return el(
       "button",
       { type: "button", class: "template", tabindex: -1, title: text, on: { click: open } },
@@ -83,7 +92,11 @@ export function templatesPanel({ api, store, notices, commands }) {
     await api.upload(await answer.blob(), name, { overwrite: true });
   }
 
-  commands.add({ id: "templates.open", title: "Open a template", run: () => commands.run("panel.templates") });
+  commands.add({
+    id: "templates.open",
+    title: "Open a template",
+    run: () => commands.run("panel.templates"),
+  });
   return {
     id: "templates",
     title: "Templates",

@@ -16,11 +16,33 @@ export function createViewer(context) {
   const words = el("span", { class: "viewer-words", "aria-live": "polite" });
   const save = el("a", { class: "button small", download: "" }, "Save");
   const load = button({ icon: "load", text: "Load workflow", class: "small", onClick: openShown });
-  const previous = button({ icon: "left", label: "Picture before", class: "viewer-step", onClick: () => step(-1) });
-  const next = button({ icon: "right", label: "Next picture", class: "viewer-step next", onClick: () => step(1) });
-  const close = button({ icon: "close", label: "Close", class: "icon-button", onClick: () => dialog.close() });
+  const previous = button({
+    icon: "left",
+    label: "Picture before",
+    class: "viewer-step",
+    onClick: () => step(-1),
+  });
+  const next = button({
+    icon: "right",
+    label: "Next picture",
+    class: "viewer-step next",
+    onClick: () => step(1),
+  });
+  const close = button({
+    icon: "close",
+    label: "Close",
+    class: "icon-button",
+    onClick: () => dialog.close(),
+  });
   const bar = el("div", { class: "viewer-bar" }, words, load, save, close);
-  const dialog = el("dialog", { class: "viewer", "aria-label": "Picture" }, bar, stage, previous, next);
+  const dialog = el(
+    "dialog",
+    { class: "viewer", "aria-label": "Picture" },
+    bar,
+    stage,
+    previous,
+    next,
+  );
   document.body.append(dialog);
   /** @type {Picture[]} */
   let pictures = [];
@@ -58,9 +80,16 @@ export function createViewer(context) {
 
   /** @param {Picture} picture */
   function imageOf(picture) {
-    const image = el("img", { src: api.view(picture.file), alt: picture.words, class: "viewer-image" });
+    const image = el("img", {
+      src: api.view(picture.file),
+      alt: picture.words,
+      class: "viewer-image",
+    });
     image.addEventListener("load", () => {
-      image.classList.toggle("crisp", Math.max(image.naturalWidth, image.naturalHeight) <= SMALL_PX);
+      image.classList.toggle(
+        "crisp",
+        Math.max(image.naturalWidth, image.naturalHeight) <= SMALL_PX,
+      );
     });
     return image;
   }
@@ -98,7 +127,12 @@ export function createViewer(context) {
       top.classList.add("compare-top");
       const line = el("div", { class: "compare-line" });
       const slider = el("input", {
-        type: "range", min: 0, max: 100, step: 0.5, value: 50, class: "compare-slider",
+        type: "range",
+        min: 0,
+        max: 100,
+        step: 0.5,
+        value: 50,
+        class: "compare-slider",
         "aria-label": "How much of the first picture is seen",
       });
       const frame = el("div", { class: "compare" }, imageOf(after), top, line, slider);

@@ -74,7 +74,12 @@ function closing(text, open) {
   return -1;
 }
 
-/** A bracket that is not written as `\(`. @param {string} text @param {number} at @param {string} sign */
+/**
+ * A bracket that is not written as `\(`.
+ * @param {string} text
+ * @param {number} at
+ * @param {string} sign
+ */
 const isBracket = (text, at, sign) => text[at] === sign && text[at - 1] !== "\\";
 
 /** @param {number} weight */

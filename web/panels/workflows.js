@@ -14,19 +14,42 @@ const FOLDER = "workflows";
  */
 export function workflowsPanel({ api, store, notices, commands }) {
   const input = el("input", {
-    type: "search", class: "field-input", placeholder: "Search workflows", "aria-label": "Search workflows",
+    type: "search",
+    class: "field-input",
+    placeholder: "Search workflows",
+    "aria-label": "Search workflows",
     on: { input: () => draw() },
   });
-  const make = button({ icon: "add", label: "New workflow", class: "icon-button", onClick: () => store.openNew() });
-  const keep = button({ icon: "save", label: "Save this workflow", class: "icon-button", onClick: () => save() });
+  const make = button({
+    icon: "add",
+    label: "New workflow",
+    class: "icon-button",
+    onClick: () => store.openNew(),
+  });
+  const keep = button({
+    icon: "save",
+    label: "Save this workflow",
+    class: "icon-button",
+    onClick: () => save(),
+  });
   const list = el("ul", { class: "rows", "aria-label": "Workflows" });
   const empty = el(
     "div",
     { class: "empty-note" },
     el("p", {}, "No saved workflows."),
-    el("p", { class: "dim" }, "Ctrl+S saves the shown one here. Nothing is lost before: what is open is kept."),
+    el(
+      "p",
+      { class: "dim" },
+      "Ctrl+S saves the shown one here. Nothing is lost before: what is open is kept.",
+    ),
   );
-  const element = el("div", { class: "panel-body" }, el("div", { class: "panel-bar" }, input, make, keep), list, empty);
+  const element = el(
+    "div",
+    { class: "panel-body" },
+    el("div", { class: "panel-bar" }, input, make, keep),
+    list,
+    empty,
+  );
   arrowKeys(list, ".file-name");
   /** @type {UserFile[]} */
   let files = [];
@@ -56,15 +79,33 @@ export function workflowsPanel({ api, store, notices, commands }) {
       { class: "row file" },
       el(
         "button",
-        { type: "button", class: "file-name", tabindex: -1, on: { click: () => tell(open(file.path)), keydown: (/** @type {KeyboardEvent} */ event) => onKey(event, file) } },
+        {
+          type: "button",
+          class: "file-name",
+          tabindex: -1,
+          on: {
+            click: () => tell(open(file.path)),
+            keydown: (/** @type {KeyboardEvent} */ event) => onKey(event, file),
+          },
+        },
         el("span", { class: "row-title" }, name),
         el("span", { class: "row-note" }, formatTime(file.modified)),
       ),
       el(
         "div",
         { class: "row-tools" },
-        button({ icon: "rename", label: `Rename ${name}`, class: "icon-button", onClick: () => tell(rename(file)) }),
-        button({ icon: "trash", label: `Delete ${name}`, class: "icon-button", onClick: () => tell(remove(file)) }),
+        button({
+          icon: "rename",
+          label: `Rename ${name}`,
+          class: "icon-button",
+          onClick: () => tell(rename(file)),
+        }),
+        button({
+          icon: "trash",
+          label: `Delete ${name}`,
+          class: "icon-button",
+          onClick: () => tell(remove(file)),
+        }),
       ),
     );
   }
@@ -128,13 +169,19 @@ export function workflowsPanel({ api, store, notices, commands }) {
       return askYes({ title: "Replace it?", text, action: "Replace" });
     }
     if ((known.get(path) ?? there.modified) === there.modified) return true;
-    const text = `'${name}' was changed elsewhere (${formatTime(there.modified)}), perhaps in another tab. Saving replaces that.`;
+    const when = formatTime(there.modified);
+    const text = `'${name}' was changed elsewhere (${when}). Saving here replaces that.`;
     return askYes({ title: "Changed elsewhere", text, action: "Replace" });
   }
 
   /** @param {UserFile} file */
   async function rename(file) {
-    const name = await askText({ title: "Rename workflow", label: "Name", value: nameOf(file.path), action: "Rename" });
+    const name = await askText({
+      title: "Rename workflow",
+      label: "Name",
+      value: nameOf(file.path),
+      action: "Rename",
+    });
     if (name === null || name === nameOf(file.path)) return;
     const tab = store.get().tabs.find((one) => one.path === file.path);
     if (tab?.isDirty) {
@@ -156,17 +203,42 @@ export function workflowsPanel({ api, store, notices, commands }) {
   }
 
   commands.add(
-    { id: "file.save", title: "Save workflow", group: "File", shortcut: "Ctrl+S", inText: true, run: () => tell(save()) },
-    { id: "file.saveAs", title: "Save workflow as …", group: "File", shortcut: "Ctrl+Shift+S", inText: true, run: () => tell(save({ asNew: true })) },
+    {
+      id: "file.save",
+      title: "Save workflow",
+      group: "File",
+      shortcut: "Ctrl+S",
+      inText: true,
+      run: () => tell(save()),
+    },
+    {
+      id: "file.saveAs",
+      title: "Save workflow as …",
+      group: "File",
+      shortcut: "Ctrl+Shift+S",
+      inText: true,
+      run: () => tell(save({ asNew: true })),
+    },
   );
   store.subscribe((state, before) => {
-    if (state.tabs.find((t) => t.isActive)?.path !== before.tabs.find((t) => t.isActive)?.path) draw();
+    if (state.tabs.find((t) => t.isActive)?.path !== before.tabs.find((t) => t.isActive)?.path)
+      draw();
   });
-  return { id: "workflows", title: "Workflows", icon: "files", element, onShow: () => void tell(load()) };
+  return {
+    id: "workflows",
+    title: "Workflows",
+    icon: "files",
+    element,
+    onShow: () => void tell(load()),
+  };
 }
 
 /** @param {string} path */
-const nameOf = (path) => path.replace(/\.json$/i, "").split("/").at(-1) ?? path;
+const nameOf = (path) =>
+  path
+    .replace(/\.json$/i, "")
+    .split("/")
+    .at(-1) ?? path;
 
 /** @param {UserFile[]} files */
 const newestFirst = (files) => [...files].sort((a, b) => b.modified - a.modified);

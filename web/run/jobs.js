@@ -84,7 +84,7 @@ export function createRun({ api, socket, store, draft, afterQueue, clientId }) {
     }, NOTIFY_MS);
   }
 
-  // Talking to the server --------------------------------------------------------------------------
+  // Talking to the server -------------------------------------------------------------------------
 
   /** @param {import("./book.js").Need[]} needs */
   function ask(needs) {
@@ -133,7 +133,7 @@ export function createRun({ api, socket, store, draft, afterQueue, clientId }) {
     },
   });
 
-  // What others read -------------------------------------------------------------------------------
+  // What others read ------------------------------------------------------------------------------
 
   /** @returns {RunState} */
   function state() {
@@ -191,7 +191,7 @@ export function createRun({ api, socket, store, draft, afterQueue, clientId }) {
     return job?.error ? [problemOfFailure(job.error)] : [];
   }
 
-  // Doing ------------------------------------------------------------------------------------------
+  // Doing -----------------------------------------------------------------------------------------
 
   /**
    * Submit the document, or what `draft` gives. A refusal becomes problems and is thrown on.
