@@ -237,6 +237,14 @@ export function addEditCommands({ scene, store, commands, menus, minimap, settin
       run: () => menus.group(),
     },
     {
+      id: "node.help",
+      title: "What the node does",
+      group: "Nodes",
+      shortcut: "F1",
+      when: hasSelection,
+      run: () => menus.help(selected()[0]),
+    },
+    {
       id: "node.rename",
       title: "Rename",
       group: "Nodes",

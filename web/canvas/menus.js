@@ -16,6 +16,7 @@ import { fits } from "../graph/typecheck.js";
 import { askText } from "../panels/dialog.js";
 import { PALETTE, typeColour } from "./colours.js";
 import { canLink, linkEnds } from "./gestures/connect.js";
+import { showHelp } from "./help.js";
 import { openMenu } from "./menu.js";
 import { pickFrom } from "./picker.js";
 
@@ -254,12 +255,20 @@ export function createMenus(scene, store, commands) {
       item("node.collapse"),
       item("node.pin"),
       null,
+      { title: "What it does", shortcut: "F1", run: () => help(id) },
       { title: "Rename …", shortcut: "F2", run: () => rename(id) },
       { title: "Colour …", run: () => colours(x, y) },
       { title: "Sockets …", shortcut: "L", run: () => socketsOf(id) },
       item("node.group"),
       ...(store.get().selection.size > 1 ? [item("node.alignLeft"), item("node.alignTop")] : []),
     ];
+  }
+
+  /** @param {string} id */
+  function help(id) {
+    const { document, specs } = store.get();
+    const spec = specs.get(document.nodes.get(id)?.type ?? "");
+    if (spec) showHelp(spec);
   }
 
   /** @param {string} id */
@@ -403,7 +412,7 @@ export function createMenus(scene, store, commands) {
     if (spec) insert(id, spec, at);
   }
 
-  return { search, socketMenu, socketsOf, menu, rename, renameGroup, reroute, group: group_ };
+  return { search, socketMenu, socketsOf, menu, rename, help, renameGroup, reroute, group: group_ };
 }
 
 /**
