@@ -237,7 +237,9 @@ def _spandrel(file: WeightFile) -> Any:
         raise ModelError(
             f"{file.path.name} is no ESRGAN upscaler; other kinds need the package spandrel, "
             f"which cannot be imported ({error}).",
-            hint="Install it (pip install spandrel), or choose an ESRGAN or Real-ESRGAN file.",
+            # Its dependency torchvision must stay away: it can break diffusers and transformers.
+            hint="Install it with `pip install --no-deps spandrel einops`, or choose an ESRGAN or "
+            "Real-ESRGAN file.",
         ) from error
     return spandrel
 

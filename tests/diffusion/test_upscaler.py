@@ -2,6 +2,8 @@
 
 import hashlib
 import re
+import sys
+import types
 from pathlib import Path
 from typing import Any
 
@@ -150,8 +152,45 @@ def test_short_memory_makes_tiles_smaller(monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_other_kinds_name_the_package(tmp_path: Path) -> None:
     path = written(tmp_path / "swin.safetensors", {"layers.0.weight": torch.ones(2, 2)})
-    with pytest.raises(ModelError, match=r"swin\.safetensors.*pip install spandrel"):
+    with pytest.raises(ModelError, match=r"swin\.safetensors.*pip install --no-deps spandrel"):
         open_upscaler(path, "0", "swin.safetensors")
+
+
+class Descriptor(torch.nn.Module):
+    """What the package gives for a file: a network with its scale."""
+
+    scale, input_channels = 2, 3
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.repeat_interleave(2, dim=2).repeat_interleave(2, dim=3)
+
+
+class Unsupported(Exception):
+    pass
+
+
+class Loader:
+    def load_from_state_dict(self, state: Weights) -> Any:
+        if "layers.0.weight" not in state:
+            raise Unsupported
+        return Descriptor()
+
+
+def test_other_kinds_are_run_by_the_package(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = types.ModuleType("spandrel")
+    package.__dict__.update(
+        ModelLoader=Loader, UnsupportedModelError=Unsupported, ImageModelDescriptor=Descriptor
+    )
+    monkeypatch.setitem(sys.modules, "spandrel", package)
+    image = picture(1, 3, 5, 3)
+    out = run(written(tmp_path / "a.safetensors", {"layers.0.weight": torch.ones(2, 2)}), image)
+    want = image.repeat_interleave(2, dim=1).repeat_interleave(2, dim=2)
+    torch.testing.assert_close(out, want)
+    odd = written(tmp_path / "b.safetensors", {"odd": torch.ones(1)})
+    with pytest.raises(ModelError, match=r"b\.safetensors is no upscale model"):
+        run(odd, image)
 
 
 def test_missing_weights_are_named(tmp_path: Path) -> None:
