@@ -56,6 +56,8 @@ class NetworkHooks:
 
     def joined(self, hooks: tuple[Hook, ...]) -> "NetworkHooks":
         """With further hooks, which come last."""
+        if not hooks:
+            return self
         more = network_hooks(hooks).by_slot
         return NetworkHooks(
             by_slot={**self.by_slot, **{slot: (*self.of(slot), *f) for slot, f in more.items()}}
