@@ -59,6 +59,10 @@ def page(server: ServerProcess, browser: Browser) -> Iterator[Page]:
 def open_editor(page: Page, server: ServerProcess) -> None:
     page.goto(server.url)
     page.wait_for_selector("body[data-ready=true]", timeout=20_000)
+    page.evaluate("() => weft.commands.run('file.default')")  # not the last run
+    expect(page.get_by_role("tab", name="First picture").last).to_have_attribute(
+        "aria-selected", "true"
+    )
 
 
 def show_panel(page: Page, name: str) -> None:
