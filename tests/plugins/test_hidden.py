@@ -4,7 +4,7 @@ import pytest
 
 from engine.plugins.hidden import DynamicPrompt
 
-PROMPT = dict.fromkeys(("10", "10:3", "10.0.4", "10.0.4.1.x", "7"))
+PROMPT: dict[str, None] = dict.fromkeys(("10", "10:3", "10.0.4", "10.0.4.1.x", "7"))
 
 
 @pytest.mark.parametrize(
