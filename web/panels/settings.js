@@ -2,6 +2,7 @@
 
 import { createDialog } from "./dialog.js";
 import { button, el, formatSize } from "./dom.js";
+import { PACK_STATES } from "./pack_states.js";
 
 const THEME = "weft-theme";
 
@@ -111,11 +112,16 @@ export function createSettings({ api, notices, commands, run }) {
     return known.map((pack) => {
       const words = [pack.error, pack.hint].filter(Boolean).join(" ");
       const count = `${pack.nodes.length} node types`;
+      const state = PACK_STATES[pack.state];
       return el(
         "div",
         { class: "setting-row" },
         el("div", {}, el("strong", {}, pack.name), el("p", { class: "dim" }, words || count)),
-        el("span", { class: `tag ${pack.state}` }, pack.state),
+        el(
+          "span",
+          { class: `tag ${state?.isRefused ? "refused" : ""}` },
+          state?.words ?? pack.state,
+        ),
       );
     });
   }

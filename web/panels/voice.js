@@ -1,20 +1,23 @@
 /** What the run tells aloud: progress for screen readers, failures as toasts, lost connections. */
 
+import { PACK_STATES } from "./pack_states.js";
 import { describePrompt, formatSeconds } from "../run/describe.js";
 
 const STEP_EVERY_MS = 5000; // between two spoken steps
 
 /** @param {import("./index.js").Context} context */
-export function followRun({ run, notices, store, commands }) {
+export function followRun({ api, run, notices, store, commands }) {
   /** @type {Map<string, string>} what was last told of each job */
   const told = new Map();
   let lastStep = 0;
   let wasOnline = false;
+  let hasToldPacks = false;
 
   run.subscribe((changes, state) => {
     if (changes.has("connection") || changes.has("worker")) {
       notices.connection(state.isOnline || !state.hasBeenOnline, state.worker.phase);
       if (state.isOnline && !wasOnline && told.size > 0) notices.announce("Connected again.");
+      if (state.isOnline && !hasToldPacks) tellPacks();
       wasOnline = state.isOnline;
     }
     for (const job of run.book.jobs.values()) tellJob(job);
@@ -31,6 +34,24 @@ export function followRun({ run, notices, store, commands }) {
     if (job.status === "done" && isLive) tellDone(job);
     if (job.status === "cancelled" && isLive) notices.announce("Stopped.");
     if (job.status === "failed" && isLive && job.error) tellFailure(job.error);
+  }
+
+  /** Packs that were not loaded, once for each page. */
+  async function tellPacks() {
+    hasToldPacks = true;
+    const { packs } = await api.packs().catch(() => ({ packs: [] }));
+    const refused = packs.filter((pack) => PACK_STATES[pack.state]?.isRefused);
+    if (refused.length === 0) return;
+    const [first] = refused;
+    const words =
+      refused.length === 1
+        ? `The node pack '${first.name}' was not loaded.`
+        : `${refused.length} node packs were not loaded.`;
+    notices.toast(words, {
+      kind: "bad",
+      hint: refused.length === 1 ? [first.error, first.hint].filter(Boolean).join(" ") : "",
+      action: { label: "Settings", run: () => commands.run("app.settings") },
+    });
   }
 
   /** @param {import("../run/book.js").Job} job */
