@@ -12,11 +12,12 @@ import { createScene } from "./canvas/scene.js";
 import { createCommands } from "./commands.js";
 import { changeNodes, moveNodes, setControl, setValue, toggleFlag } from "./graph/document.js";
 import { afterQueue } from "./graph/seeds.js";
-import { toJson } from "./graph/json.js";
 import { browserShelf, createJournal, holdSession } from "./undo/journal.js";
 import { el } from "./panels/dom.js";
 import { askText } from "./panels/dialog.js";
 import { PANELS, installOverlays } from "./panels/index.js";
+import { shorten } from "./panels/open.js";
+import { describePrompt } from "./run/describe.js";
 import { createRun } from "./run/jobs.js";
 import { createSideBar } from "./shell/side_bar.js";
 import { createTopBar } from "./shell/top_bar.js";
@@ -263,10 +264,9 @@ export function createApp(root) {
     const item = running[0] ?? Object.values(await api.history(1))[0]?.prompt;
     if (!item) return openDefault();
     const [, id, prompt, extra] = item;
-    const isFirst = toJson(prompt) === toJson(await api.defaultWorkflow());
     try {
       const source = extra?.extra_pnginfo?.workflow ?? prompt;
-      store.load(source, { name: isFirst ? "First picture" : "Last run" });
+      store.load(source, { name: shorten(describePrompt(prompt)) });
     } catch {
       return openDefault(); // another program's workflow that cannot be read
     }

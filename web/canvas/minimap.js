@@ -21,8 +21,8 @@ export function createMinimap(scene, store) {
   canvas.height = HEIGHT_PX * 2;
   const context = /** @type {CanvasRenderingContext2D} */ (canvas.getContext("2d"));
   let timer = 0;
-  /** @type {[number, number, number, number] | null} */
-  let place = null; // offset x, offset y, scale, unused
+  /** @type {[x: number, y: number, scale: number] | null} */
+  let place = null; // of the world in the picture
 
   function draw() {
     timer = 0;
@@ -34,7 +34,7 @@ export function createMinimap(scene, store) {
     const scale = Math.min((WIDTH_PX * 2 - 24) / bounds[2], (HEIGHT_PX * 2 - 24) / bounds[3]);
     const x = WIDTH_PX - (bounds[0] + bounds[2] / 2) * scale;
     const y = HEIGHT_PX - (bounds[1] + bounds[3] / 2) * scale;
-    place = [x, y, scale, 0];
+    place = [x, y, scale];
     context.setTransform(1, 0, 0, 1, 0, 0);
     context.clearRect(0, 0, canvas.width, canvas.height);
     context.setTransform(scale, 0, 0, scale, x, y);

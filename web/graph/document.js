@@ -463,7 +463,7 @@ export function removeAndHeal(document, ids, specs) {
 // Copies -----------------------------------------------------------------------------------------
 
 /**
- * @typedef {{nodes: readonly Node[], links: readonly Link[], groups?: readonly Group[]}} Fragment
+ * @typedef {{nodes: readonly Node[], links: readonly Link[]}} Fragment
  */
 
 /**
