@@ -255,6 +255,25 @@ def test_workflows_are_saved_renamed_opened_deleted(page: Page) -> None:
     expect(page.get_by_text("No saved workflows.")).to_be_visible()
 
 
+def test_a_file_that_was_changed_elsewhere_is_not_replaced_silently(
+    page: Page, server: ServerProcess
+) -> None:
+    page.keyboard.press("Control+Shift+S")
+    page.get_by_role("dialog", name="Save workflow").get_by_label("Name").fill("shared")
+    page.keyboard.press("Enter")
+    expect(page.get_by_text("Saved shared.")).to_be_visible()
+    page.wait_for_timeout(800)  # the journal writes half a second after a change
+    page.reload()
+    page.wait_for_selector("body[data-ready=true]")
+    other = b'{"nodes": [], "links": [], "version": 0.4}'
+    assert server.call("POST", "/userdata/workflows%2Fshared.json", other)[0] == 200
+    page.keyboard.press("Control+S")
+    question = page.get_by_role("dialog", name="Changed elsewhere")
+    expect(question).to_be_visible()
+    question.get_by_role("button", name="Cancel").click()
+    assert server.get("/userdata/workflows%2Fshared.json")["nodes"] == []
+
+
 def test_prompt_weights_by_keyboard(page: Page) -> None:
     field = page.locator("textarea").first
     field.fill("a red circle")

@@ -5,6 +5,7 @@ import { arrowKeys, button, el, formatTime, reconcile } from "./dom.js";
 import { search } from "./fuzzy.js";
 
 const FOLDER = "workflows";
+const KNOWN = "weft-known-files";
 
 /** @typedef {{path: string, size: number, modified: number}} UserFile */
 
@@ -53,8 +54,14 @@ export function workflowsPanel({ api, store, notices, commands }) {
   arrowKeys(list, ".file-name");
   /** @type {UserFile[]} */
   let files = [];
-  /** When each opened file was last changed, as this page knows it. @type {Map<string, number>} */
-  const known = new Map();
+  /** When each opened file was last changed, as this page knows it, also after a reload. */
+  const known = new Map(Object.entries(JSON.parse(sessionStorage.getItem(KNOWN) ?? "{}")));
+
+  /** @param {string} path @param {number} modified */
+  function remember(path, modified) {
+    known.set(path, modified);
+    sessionStorage.setItem(KNOWN, JSON.stringify(Object.fromEntries(known)));
+  }
 
   const tell = (/** @type {Promise<any>} */ work) => work.catch(notices.tell);
 
@@ -130,7 +137,7 @@ export function workflowsPanel({ api, store, notices, commands }) {
     const shown = store.get().tabs.find((tab) => tab.path === path);
     if (shown) return store.showTab(shown.id);
     const value = await api.userFile(`${FOLDER}/${path}`);
-    known.set(path, files.find((file) => file.path === path)?.modified ?? 0);
+    remember(path, files.find((file) => file.path === path)?.modified ?? 0);
     store.load(value, { name: nameOf(path), path });
   }
 
@@ -147,7 +154,7 @@ export function workflowsPanel({ api, store, notices, commands }) {
     const isOwn = path === tab?.path;
     if (!(await mayWrite(path, isOwn))) return;
     const file = await api.saveUserFile(`${FOLDER}/${path}`, store.toFile(), { overwrite: true });
-    known.set(path, file.modified);
+    remember(path, file.modified);
     store.markSaved({ name: nameOf(path), path });
     notices.toast(`Saved ${nameOf(path)}.`, { kind: "good" });
     await load();

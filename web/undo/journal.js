@@ -52,7 +52,12 @@ export function createJournal({ store, shelf, session, isAlive, now = Date.now }
       void save();
       store.subscribe((state, before) => {
         const isSame =
-          state.document === before.document && state.tabs.length === before.tabs.length;
+          state.document === before.document &&
+          state.tabs.length === before.tabs.length &&
+          state.tabs.every(({ name, path, isDirty }, at) => {
+            const old = before.tabs[at];
+            return name === old.name && path === old.path && isDirty === old.isDirty;
+          });
         if ((isSame && state.tabId === before.tabId && state.viewport === before.viewport) || timer)
           return;
         timer = setTimeout(save, DELAY_MS);
