@@ -74,7 +74,18 @@ def test(argv: Sequence[str]) -> int:
     marks = " and ".join(f"not {need.mark}" for need in missing)
     code = 0 if more else check(with_tests=False)
     selection = ["-m", marks] if marks else []
-    command = [sys.executable, "-m", "pytest", "--durations=8", "-n", "2", *selection, *more]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "--durations=8",
+        "-n",
+        "2",
+        "--dist",
+        "loadfile",
+        *selection,
+        *more,
+    ]
     say(f"== {' '.join(command[1:])}")
     code = subprocess.run(command, cwd=ROOT, check=False).returncode or code
     left_out = [need for need in missing if need.mark != "gpu"]

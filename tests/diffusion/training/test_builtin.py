@@ -146,6 +146,7 @@ def test_file_has_the_layout_and_reads_back(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(500)
 def test_the_command_trains_every_stage_grades_and_resumes(tmp_path: Path) -> None:
     plan = Plan(minutes=0.003, folder=tmp_path, scenes=12, pictures=12, text_steps=2)
     output = tmp_path / "model.safetensors"
