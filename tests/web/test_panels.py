@@ -285,29 +285,29 @@ def test_prompt_weights_by_keyboard(page: Page) -> None:
 
 
 def test_reload_in_mid_run_shows_the_true_state(page: Page) -> None:
-    set_values(page, width=256, height=256, steps=60, seed=77)
+    set_values(page, width=256, height=256, steps=2000, seed=77)
     run_workflow(page)
     sampler = page.locator(".node", has_text="KSampler").first
-    expect(sampler).to_contain_text(re.compile(r"\d+ / 60"), timeout=30_000)
+    expect(sampler).to_contain_text(re.compile(r"\d+ / 2000"), timeout=30_000)
     page.reload()
     page.wait_for_selector("body[data-ready=true]")
-    expect(sampler).to_contain_text(re.compile(r"\d+ / 60"), timeout=5_000)
+    expect(sampler).to_contain_text(re.compile(r"\d+ / 2000"), timeout=5_000)
     other = page.context.new_page()
     other.goto(page.url)
     expect(other.locator(".job-mark")).to_have_count(0)  # its queue panel is closed
     page.keyboard.press("Control+Alt+Enter")
-    expect(sampler).not_to_contain_text("/ 60", timeout=20_000)
+    expect(sampler).not_to_contain_text("/ 2000", timeout=20_000)
 
 
 def test_server_killed_in_mid_run(page: Page, server: ServerProcess) -> None:
-    set_values(page, width=256, height=256, steps=60, seed=78)
+    set_values(page, width=256, height=256, steps=2000, seed=78)
     run_workflow(page)
     sampler = page.locator(".node", has_text="KSampler").first
-    expect(sampler).to_contain_text(re.compile(r"\d+ / 60"), timeout=30_000)
+    expect(sampler).to_contain_text(re.compile(r"\d+ / 2000"), timeout=30_000)
     server.kill_everything()
     expect(page.get_by_text("The connection to the server is lost.")).to_be_visible(timeout=10_000)
     server.start()
     expect(page.get_by_text("The connection to the server is lost.")).to_be_hidden(timeout=30_000)
-    expect(sampler).to_contain_text(re.compile(r"\d+ / 60"), timeout=30_000)
+    expect(sampler).to_contain_text(re.compile(r"\d+ / 2000"), timeout=30_000)
     page.keyboard.press("Control+Alt+Enter")
-    expect(sampler).not_to_contain_text("/ 60", timeout=20_000)
+    expect(sampler).not_to_contain_text("/ 2000", timeout=20_000)
