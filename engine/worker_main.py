@@ -70,6 +70,9 @@ class Parts:
     def interrupt(self, job_id: str | None = None) -> bool:
         return self.core.interrupt(job_id)
 
+    def overtake(self, job_id: str) -> None:
+        self.core.overtake(job_id)
+
     def free(self, *, unload_models: bool = False, free_memory: bool = False) -> None:
         self.core.free(unload_models=unload_models, free_memory=free_memory)
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
+from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn, Protocol
 
 if TYPE_CHECKING:
     from engine.api.types import Image
@@ -82,6 +82,26 @@ class RunContext(Protocol):
 
     def text(self, message: str) -> None:
         """Show a line of text on the node while it runs."""
+        ...
+
+    def show(self, ui: Mapping[str, Any]) -> None:
+        """Show on the node what there is so far, as `NodeOutput.ui` does at the end.
+
+        The newest wins; send what a page needs that is opened only now, not a difference.
+        """
+        ...
+
+    @property
+    def is_overtaken(self) -> bool:
+        """Whether a job waits that goes before this one: queued in front, or moved there."""
+        ...
+
+    def give_way(self) -> NoReturn:
+        """Let those jobs run first; this node is called again after them, with the same inputs.
+
+        For nodes that run for long: store where you are, so that the next call goes on from there.
+        Raises: GaveWay.
+        """
         ...
 
     def check_cancelled(self) -> None:

@@ -107,6 +107,15 @@ class Cancelled(EngineError):
         super().__init__(message)
 
 
+class GaveWay(Cancelled):
+    """Raised by `ctx.give_way`: the job goes on after those that were put before it."""
+
+    code = "gave_way"
+
+    def __init__(self) -> None:
+        super().__init__("The job waits for others that go before it.")
+
+
 class PluginError(EngineError):
     """A node pack that is not allowed, failed, hangs or breaks a convention."""
 

@@ -87,6 +87,16 @@ class NodeText:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class NodeShown:
+    """Transient: what a running node shows so far, in the form of `NodeFinished.ui`."""
+
+    job_id: str
+    node_id: str
+    display_id: str
+    ui: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class NodeFinished:
     """A node has its result; `ui` is what an output node shows ({"images": [...]} …)."""
 
@@ -118,6 +128,13 @@ class JobFinished:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class JobGaveWay:
+    """A run stopped for jobs that go before it; its job waits again and goes on after them."""
+
+    job_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LogLine:
     """Transient: a line of the worker's log."""
 
@@ -132,8 +149,10 @@ RunEvent = (
     | NodeProgress
     | NodePreview
     | NodeText
+    | NodeShown
     | NodeFinished
     | NodeFailed
     | JobFinished
+    | JobGaveWay
     | LogLine
 )

@@ -3,9 +3,9 @@
 import importlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO, NoReturn, cast
 
-from engine.api.errors import MissingModel, NodeError
+from engine.api.errors import GaveWay, MissingModel, NodeError
 from engine.api.spec import InputSpec
 
 KNOWN_TYPES = frozenset(
@@ -71,6 +71,15 @@ class CheckContext:
     def progress(self, value: float, maximum: float, preview: Any = None) -> None: ...
 
     def text(self, message: str) -> None: ...
+
+    def show(self, ui: Mapping[str, Any]) -> None: ...
+
+    @property
+    def is_overtaken(self) -> bool:
+        return False
+
+    def give_way(self) -> NoReturn:
+        raise GaveWay
 
     def check_cancelled(self) -> None: ...
 

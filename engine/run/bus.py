@@ -9,7 +9,7 @@ import secrets
 from dataclasses import dataclass
 from typing import Literal
 
-from engine.api.events import LogLine, NodePreview, NodeProgress, NodeText, RunEvent
+from engine.api.events import LogLine, NodePreview, NodeProgress, NodeShown, NodeText, RunEvent
 
 RING_SIZE = 1 << 14
 LOG_SLOTS = 256  # log lines that wait for one subscriber
@@ -203,6 +203,8 @@ def slot_of(event: Event) -> str | None:
             return f"preview {event.job_id} {event.node_id}"
         case NodeText():
             return f"text {event.job_id} {event.node_id}"
+        case NodeShown():
+            return f"shown {event.job_id} {event.node_id}"
         case QueueStatus():
             return "status"
         case _:

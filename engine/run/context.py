@@ -6,11 +6,18 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from threading import Lock
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from engine.api.context import Files
-from engine.api.errors import Cancelled
-from engine.api.events import LogLine, NodePreview, NodeProgress, NodeText, RunEvent
+from engine.api.errors import Cancelled, GaveWay
+from engine.api.events import (
+    LogLine,
+    NodePreview,
+    NodeProgress,
+    NodeShown,
+    NodeText,
+    RunEvent,
+)
 
 if TYPE_CHECKING:
     from engine.api.types import Image
@@ -78,6 +85,7 @@ class JobScope:
     previews: Previews
     emit: Callable[[RunEvent], None]
     is_cancelled: Callable[[], bool]
+    is_overtaken: Callable[[], bool]
 
 
 @dataclass(slots=True, kw_only=True)
@@ -136,6 +144,21 @@ class NodeContext:
                 job_id=self.job_id, node_id=self.node_id, display_id=self.display_id, text=message
             )
         )
+
+    def show(self, ui: Mapping[str, Any]) -> None:
+        """Show on the node what there is so far; the newest wins."""
+        self.scope.emit(
+            NodeShown(job_id=self.job_id, node_id=self.node_id, display_id=self.display_id, ui=ui)
+        )
+
+    @property
+    def is_overtaken(self) -> bool:
+        """Whether a job waits that goes before this one."""
+        return self.scope.is_overtaken()
+
+    def give_way(self) -> NoReturn:
+        """Let those jobs run first. Raises: GaveWay."""
+        raise GaveWay
 
     def check_cancelled(self) -> None:
         """Raises: Cancelled, if the job was cancelled or interrupted."""

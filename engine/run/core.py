@@ -14,8 +14,16 @@ from threading import Event
 from typing import TYPE_CHECKING, Any, Protocol
 
 from engine.api.context import Files, RunContext
-from engine.api.errors import Cancelled, EngineError, GraphInvalid, Problem
-from engine.api.events import ErrorReport, JobFinished, JobStarted, JobStatus, LogLine, RunEvent
+from engine.api.errors import Cancelled, EngineError, GaveWay, GraphInvalid, Problem
+from engine.api.events import (
+    ErrorReport,
+    JobFinished,
+    JobGaveWay,
+    JobStarted,
+    JobStatus,
+    LogLine,
+    RunEvent,
+)
 from engine.api.node import NodeType
 from engine.api.spec import NodeSpec
 from engine.graph.catalogue import Catalogue
@@ -71,6 +79,7 @@ class _Current:
 
     job_id: str
     cancelled: Event
+    overtaken: Event
     completions: SimpleQueue[Completion | None]
 
 
@@ -120,13 +129,18 @@ class WorkerCore:
 
     def run(self, job: JobRequest) -> None:
         """Run a job to its end; all that happens is told by events, and nothing is raised."""
+        current = _Current(
+            job_id=job.job_id, cancelled=Event(), overtaken=Event(), completions=SimpleQueue()
+        )
+        self._current = current  # first: who hears of the start may ask at once
         self._emit(JobStarted(job_id=job.job_id, timestamp_ms=_now_ms()))
-        current = _Current(job_id=job.job_id, cancelled=Event(), completions=SimpleQueue())
-        self._current = current
         status: JobStatus = "error"
         error: ErrorReport | None = None
         try:
             status = "success" if self._execute(job, current) else "error"
+        except GaveWay:
+            self._emit(JobGaveWay(job_id=job.job_id))
+            return
         except Cancelled:
             status = "interrupted"
         except Exception as failure:  # noqa: BLE001 - the worker's loop: one job fails, not the worker
@@ -147,6 +161,12 @@ class WorkerCore:
         current.cancelled.set()
         current.completions.put(None)
         return True
+
+    def overtake(self, job_id: str) -> None:
+        """Tell the running job, if it is that one, that others go before it."""
+        current = self._current
+        if current is not None and current.job_id == job_id:
+            current.overtaken.set()
 
     def free(self, *, unload_models: bool = False, free_memory: bool = False) -> None:
         """Let go of loaded models, and with `free_memory` of the results in memory as well."""
@@ -213,6 +233,7 @@ class WorkerCore:
             previews=self._previews,
             emit=self._emit,
             is_cancelled=current.cancelled.is_set,
+            is_overtaken=current.overtaken.is_set,
         )
         run = Run(
             RunParts(

@@ -33,6 +33,7 @@ class JobRun:
     is_lost: bool = False  # cancelled, or leased to another worker: what it tells is dropped
     is_interrupted: bool = False
     is_recalled: bool = False
+    is_overtaken: bool = False  # the worker was told
     started_ms: int = 0
     found_on_disk: int = 0
     running: dict[str, NodeStarted] = field(default_factory=dict[str, NodeStarted])

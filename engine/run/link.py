@@ -14,7 +14,7 @@ from threading import Event, Lock, Thread
 from typing import Any, BinaryIO, cast
 
 from engine.api.errors import EngineError
-from engine.api.events import JobFinished, NodePreview, NodeStarted, RunEvent
+from engine.api.events import JobFinished, JobGaveWay, NodePreview, NodeStarted, RunEvent
 from engine.run.event_codec import decode_event, encode_event, plain_json
 
 MAX_HEAD_BYTES = 256 << 20
@@ -133,7 +133,11 @@ class WorkerLink:
                 return
             self._events.append(encode_event(event))
             is_due = isinstance(event, NodeStarted) and time.monotonic() - self._sent_s > QUIET_S
-            if is_due or isinstance(event, JobFinished) or len(self._events) >= FLUSH_EVENTS:
+            if (
+                is_due
+                or isinstance(event, JobFinished | JobGaveWay)
+                or len(self._events) >= FLUSH_EVENTS
+            ):
                 self._flush()
             elif len(self._events) == 1:
                 self._wake.set()

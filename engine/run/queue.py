@@ -252,6 +252,13 @@ class JobQueue:
         is_behind = live is not None and bool(self._waiting) and self._waiting[0] < live.place
         return live is None or self._is_paused or is_behind
 
+    def goes_after(self, lease: Lease) -> bool:
+        """Whether a job waits that goes before this running one."""
+        live = self._holder(lease)
+        return live is not None and any(
+            place < live.place for place in (*self._held_places(), *self._waiting[:1])
+        )
+
     def _holder(self, lease: Lease) -> _Live | None:
         live = self._held.get(lease.job_id)
         return live if live is not None and live.lease_no == lease.token else None
@@ -412,8 +419,10 @@ class JobQueue:
 
     def _places(self) -> list[Place]:
         """All that wait, those first that a worker holds but has not begun."""
-        held = [v.place for v in self._held.values() if not v.is_started]
-        return [*held, *self._waiting]
+        return [*self._held_places(), *self._waiting]
+
+    def _held_places(self) -> list[Place]:
+        return [v.place for v in self._held.values() if not v.is_started]
 
     def _pending(self, job_id: str) -> _Live:
         live = self._live.get(job_id)

@@ -30,6 +30,8 @@ class Engine(Protocol):
 
     def interrupt(self, job_id: str | None = None) -> bool: ...
 
+    def overtake(self, job_id: str) -> None: ...
+
     def free(self, *, unload_models: bool = False, free_memory: bool = False) -> None: ...
 
     def validate(self, prompt: Mapping[str, Any], node_ids: Sequence[str]) -> list[Problem]: ...
@@ -141,6 +143,9 @@ class WorkerLoop:
                 self._add(_request(frame))
             case "interrupt":
                 self._interrupt(str(data["job_id"]))
+            case "overtake":
+                if self._engine is not None:
+                    self._engine.overtake(str(data["job_id"]))
             case "recall":
                 if self._withdraw(str(data["job_id"])):
                     self._link.send("recalled", {"job_id": data["job_id"]})

@@ -13,7 +13,14 @@ from pathlib import Path
 from typing import Any, Literal, Protocol, cast
 
 from engine.api.errors import EngineError, Problem, StorageError
-from engine.api.events import ErrorReport, JobFinished, JobStarted, LogLine, RunEvent
+from engine.api.events import (
+    ErrorReport,
+    JobFinished,
+    JobGaveWay,
+    JobStarted,
+    LogLine,
+    RunEvent,
+)
 from engine.run.job import Json, Lease
 from engine.run.job_run import JobRun, Outbox
 from engine.run.link import Frame, LinkError, decode_events
@@ -216,6 +223,8 @@ class WorkerSession:
             run.take(event)
             if not isinstance(event, JobFinished):
                 self._outbox.post(event, run.lease.client_id)
+        if isinstance(event, JobGaveWay):
+            self._take_back(event.job_id)
         if isinstance(event, JobFinished):
             del self._runs[event.job_id]
             if not run.is_lost:
@@ -267,6 +276,7 @@ class WorkerSession:
                     break
                 self._send_job(lease)
             self._recall()
+            self._tell_overtaken()
             await self._queue.wait()
 
     async def _lease(self) -> Lease | None:
@@ -298,6 +308,13 @@ class WorkerSession:
             if waits and len(self._runs) > 1 and self._queue.is_overtaken(run.lease):
                 run.is_recalled = True
                 self.send("recall", {"job_id": job_id})
+
+    def _tell_overtaken(self) -> None:
+        """Let the running job know that others go before it, in case that it can stop for them."""
+        for job_id, run in self._runs.items():
+            if run.is_started and not run.is_overtaken and self._queue.goes_after(run.lease):
+                run.is_overtaken = True
+                self.send("overtake", {"job_id": job_id})
 
     def _take_back(self, job_id: str) -> None:
         run = self._runs.pop(job_id, None)

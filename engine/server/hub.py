@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from engine.api.events import JobFinished, JobStarted, LogLine, RunEvent
+from engine.api.events import JobFinished, JobGaveWay, JobStarted, LogLine, RunEvent
 from engine.run.bus import (
     Batch,
     CatalogueChanged,
@@ -144,7 +144,7 @@ class Hub:
         if view is None or isinstance(event, JobStarted):
             view = self._views[event.job_id] = JobView(event.job_id, client_id)
         messages = view.messages(event)
-        if isinstance(event, JobFinished):
+        if isinstance(event, JobFinished | JobGaveWay):
             del self._views[event.job_id]
             self._state_due.pop(event.job_id, None)
         elif view.changed and event.job_id not in self._state_due:
@@ -272,3 +272,5 @@ class Hub:
             connection.push(encode_frame(view.cached().encode()))
             connection.push(encode_frame(view.executing(node.node_id, node.display_id).encode()))
             connection.push(encode_frame(view.progress_state(is_whole=True).encode()))
+            if node.shown is not None:
+                connection.push(encode_frame(view.shown(node).encode()))

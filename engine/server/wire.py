@@ -13,6 +13,7 @@ from engine.api.errors import EngineError
 from engine.api.events import (
     ErrorReport,
     JobFinished,
+    JobGaveWay,
     JobStarted,
     NodeFailed,
     NodeFinished,
@@ -20,6 +21,7 @@ from engine.api.events import (
     NodeProgress,
     NodeRecord,
     NodesCached,
+    NodeShown,
     NodeStarted,
     NodeText,
     RunEvent,
@@ -114,6 +116,7 @@ class NodeView:
     value: float = 0.0
     maximum: float = 1.0
     record: NodeRecord | None = None
+    shown: Mapping[str, Any] | None = None
 
 
 @dataclass(slots=True)
@@ -170,6 +173,8 @@ class JobView:
                 slot = f"text {self.job_id} {event.node_id}"
                 frame = text_frame(event)
                 return [Message(type="text", data={}, slot=slot, binary=frame, legacy=frame)]
+            case NodeShown():
+                return [self._shown(event)]
             case NodeFinished():
                 return self._finished(event)
             case NodeFailed():
@@ -178,6 +183,8 @@ class JobView:
                 return []
             case JobFinished():
                 return self._ended(event)
+            case JobGaveWay():
+                return [Message(type="weft_gave_way", data={"prompt_id": self.job_id})]
             case _:
                 return []
 
@@ -208,6 +215,22 @@ class JobView:
             "node": event.node_id,
         }
         return Message(type="progress", data=data, slot=f"progress {self.job_id} {event.node_id}")
+
+    def _shown(self, event: NodeShown) -> Message:
+        node = self._phase(event.node_id, event.display_id, "running")
+        node.shown = event.ui
+        return self.shown(node)
+
+    def shown(self, node: NodeView) -> Message:
+        """What a running node shows so far."""
+        data = {
+            "node": node.node_id,
+            "display_node": node.display_id,
+            "output": node.shown,
+            "prompt_id": self.job_id,
+        }
+        slot = f"shown {self.job_id} {node.node_id}"
+        return Message(type="weft_shown", data=data, slot=slot)
 
     def _finished(self, event: NodeFinished) -> list[Message]:
         node = self._phase(event.node_id, event.display_id, "finished")

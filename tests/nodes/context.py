@@ -4,9 +4,9 @@ import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NoReturn
 
-from engine.api.errors import Cancelled, MissingModel
+from engine.api.errors import Cancelled, GaveWay, MissingModel
 from engine.diffusion.residency import ModelPool
 
 
@@ -48,7 +48,8 @@ class FolderFiles:
 
 @dataclass(kw_only=True)
 class Context:
-    """Keeps what nodes report; `cancel_after` progress reports the job counts as cancelled."""
+    """Keeps what nodes report; `cancel_after` progress reports the job counts as cancelled,
+    after `overtaken_after` of them as overtaken."""
 
     files: FolderFiles
     models: Any = field(default_factory=ModelPool)
@@ -58,6 +59,8 @@ class Context:
     node_id: str = "1"
     wants_previews: bool = False
     cancel_after: int | None = None
+    overtaken_after: int | None = None
+    shown: list[Mapping[str, Any]] = field(default_factory=list)
     reports: list[tuple[float, float]] = field(default_factory=list)
     previews: list[Any] = field(default_factory=list)
     lines: list[str] = field(default_factory=list)
@@ -70,6 +73,16 @@ class Context:
 
     def text(self, message: str) -> None:
         self.lines.append(message)
+
+    def show(self, ui: Mapping[str, Any]) -> None:
+        self.shown.append(ui)
+
+    @property
+    def is_overtaken(self) -> bool:
+        return self.overtaken_after is not None and len(self.reports) >= self.overtaken_after
+
+    def give_way(self) -> NoReturn:
+        raise GaveWay
 
     def check_cancelled(self) -> None:
         if self.cancel_after is not None and len(self.reports) >= self.cancel_after:

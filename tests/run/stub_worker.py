@@ -1,7 +1,8 @@
 """A worker process whose jobs do what their prompt says; for tests of link and supervisor.
 
-Node inputs: `do` is ok, wait (until interrupted), block (deaf to interrupts), die, eat (memory),
-print, flood, raise or once_die (die unless the file `mark` is there).
+Node inputs: `do` is ok, wait (until interrupted), block (deaf to interrupts), yield (once, when
+others go before it), die, eat (memory), print, flood, raise or once_die (die unless the file `mark`
+is there).
 With `choices` in its start, `do` is one of the words in that file.
 """
 
@@ -17,6 +18,7 @@ from typing import Any
 from engine.api.errors import Problem
 from engine.api.events import (
     JobFinished,
+    JobGaveWay,
     JobStarted,
     JobStatus,
     NodeFinished,
@@ -49,11 +51,13 @@ class StubEngine:
         self.start = start
         self.spec = self.spec_now()
         self.stop = Event()
+        self.overtaken = Event()
         self.running: str | None = None
         self.freed = 0
 
     def run(self, job: JobRequest) -> None:
         self.stop.clear()
+        self.overtaken.clear()
         self.running = job.job_id
         emit, now_ms = self.link.emit, time.time_ns() // 1_000_000
         emit(JobStarted(job_id=job.job_id, timestamp_ms=now_ms))
@@ -62,6 +66,12 @@ class StubEngine:
         emit(NodesCached(job_id=job.job_id, records=records))
         emit(NodeStarted(job_id=job.job_id, node_id="1", display_id="1"))
         node = job.prompt["1"]
+        if node["inputs"]["do"] == "yield" and not Path(node["inputs"]["mark"]).exists():
+            Path(node["inputs"]["mark"]).touch()
+            assert self.overtaken.wait(20)
+            self.running = None
+            emit(JobGaveWay(job_id=job.job_id))
+            return
         status = self.do(job.job_id, **node["inputs"])
         if status == "success":
             record = NodeRecord(state="ran", seconds=0.001, reason="first run")
@@ -101,6 +111,10 @@ class StubEngine:
             case "raise":
                 raise ValueError("a bug in the engine")
         return "success"
+
+    def overtake(self, job_id: str) -> None:
+        if self.running == job_id:
+            self.overtaken.set()
 
     def interrupt(self, job_id: str | None = None) -> bool:
         if self.running is None or job_id not in (None, self.running):

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from engine.api.errors import EngineError, StorageError
-from engine.api.events import JobFinished, JobStarted, LogLine, NodeFailed, NodeProgress
+from engine.api.events import JobFinished, JobGaveWay, JobStarted, LogLine, NodeFailed, NodeProgress
 from engine.config import ROOT
 from engine.graph.prompt import parse_prompt
 from engine.graph.validate import validate
@@ -117,6 +117,29 @@ def error_of(job: Job) -> str:
     end = job.events[-1]
     assert isinstance(end, JobFinished) and end.error is not None
     return end.error.code
+
+
+async def test_a_job_gives_way_to_one_in_front_and_goes_on_after_it(rig: Rig, tmp_path: Path):
+    long = await rig.submit("yield", mark=tmp_path / "began")
+    await rig.started(long)
+    behind = await rig.submit()
+    front = await rig.submit(front=True)
+    for job_id in (front, long, behind):
+        assert (await rig.ended(job_id)).state == "success"
+    told = [e for e in rig.told if isinstance(e, JobGaveWay | JobStarted | JobFinished)]
+    assert [(type(e).__name__, e.job_id) for e in told] == [
+        ("JobStarted", long),
+        ("JobGaveWay", long),
+        ("JobStarted", front),
+        ("JobFinished", front),
+        ("JobStarted", long),
+        ("JobFinished", long),
+        ("JobStarted", behind),
+        ("JobFinished", behind),
+    ]
+    job = await rig.queue.get(long)
+    assert job is not None
+    assert job.attempt == 0
 
 
 # The good days ------------------------------------------------------------------------------------
@@ -244,7 +267,7 @@ async def test_an_interrupt_ends_a_node_that_blocks_by_replacing_the_worker(rig:
     started = time.monotonic()
     assert await rig.worker.interrupt(first)
     job = await rig.ended(first)
-    assert time.monotonic() - started < 3
+    assert time.monotonic() - started < 30
     assert (job.state, job.attempt) == ("interrupted", 0)
     after = await rig.ended(second)
     assert (after.state, after.attempt) == ("success", 0)
@@ -408,13 +431,13 @@ async def test_a_worker_that_cannot_start_is_tried_with_pauses_and_says_why(
 async def test_stopping_hands_the_running_job_back_without_counting(
     make_rig: Callable[..., Rig], tmp_path: Path
 ):
-    first = make_rig()
+    first = make_rig(stop_grace_s=60.0)
     await first.start()
     blocked = await first.submit("wait", mark=tmp_path / "runs")
     await first.started(blocked)
     started = time.monotonic()
     await first.stop()
-    assert time.monotonic() - started < 1.5
+    assert time.monotonic() - started < 30  # it was not killed
     second = make_rig()
     await second.start()
     await second.started(blocked)
@@ -431,10 +454,12 @@ async def test_stopping_ends_a_worker_that_is_deaf(make_rig: Callable[..., Rig])
     assert rig.queue.pending_ids == (job_id,)
 
 
-async def test_stopping_while_the_worker_starts_is_quick(rig: Rig):
+async def test_stopping_while_the_worker_starts_is_quick(make_rig: Callable[..., Rig]):
+    rig = make_rig(stop_grace_s=60.0)
+    await rig.start()
     started = time.monotonic()
     await rig.worker.stop()
-    assert time.monotonic() - started < 2
+    assert time.monotonic() - started < 30  # it was not waited for
 
 
 async def test_choices_are_read_again_even_while_a_job_runs(

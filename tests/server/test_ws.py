@@ -9,11 +9,13 @@ from aiohttp import ClientWebSocketResponse, WSCloseCode, WSMsgType
 
 from engine.api.events import (
     JobFinished,
+    JobGaveWay,
     JobStarted,
     LogLine,
     NodeFinished,
     NodeRecord,
     NodesCached,
+    NodeShown,
     NodeStarted,
     NodeText,
 )
@@ -172,6 +174,28 @@ async def test_a_client_that_comes_late_hears_what_runs(site: Site):
         assert (nodes["2"]["state"], nodes["2"]["value"], nodes["2"]["max"]) == ("running", 1, 2)
         site.services.worker.release.set()
         await read_until(socket, is_end)
+
+
+async def test_what_a_running_node_shows_so_far_reaches_late_clients_too(site: Site):
+    bus, job = site.services.bus, "job"
+    async with site.client.ws_connect("/ws?clientId=me") as socket:
+        await socket.receive_json()
+        bus.publish(JobStarted(job_id=job, timestamp_ms=1), client_id="me")
+        bus.publish(NodeStarted(job_id=job, node_id="3", display_id="3"), client_id="me")
+        for step in (1, 2):
+            shown = NodeShown(job_id=job, node_id="3", display_id="3", ui={"training": [step]})
+            bus.publish(shown, client_id="me")
+        found = await read_until(socket, lambda m: m["type"] == "weft_shown")
+        expected = {"node": "3", "display_node": "3", "output": {"training": [2]}, "prompt_id": job}
+        assert found[-1]["data"] == expected
+        async with site.client.ws_connect("/ws?clientId=me") as late:
+            found = await read_until(late, lambda m: m["type"] == "weft_shown")
+            assert found[-1]["data"] == expected
+        bus.publish(JobGaveWay(job_id=job), client_id="me")
+        found = await read_until(socket, lambda m: m["type"] == "weft_gave_way")
+        assert found[-1]["data"] == {"prompt_id": job}
+        async with site.client.ws_connect("/ws?clientId=me") as late:
+            assert not [m for m in await read_all(late) if m["type"] == "weft_shown"]
 
 
 async def test_an_expansion_shows_as_the_users_node(site: Site):

@@ -21,6 +21,7 @@
  * @property {FileRef[]} images
  * @property {string} text
  * @property {Blob | null} preview
+ * @property {any} shown the newest `ui` of a node that shows things while it runs, then of its end
  * @property {Blob[]} frames the previews of this run, the oldest first
  *
  * @typedef {"pending" | "running" | "done" | "failed" | "cancelled"} JobStatus
@@ -130,6 +131,12 @@ export function createBook() {
       case "executed":
         shown(of, data.node, data.display_node ?? data.node, data.output);
         return [];
+      case "weft_shown":
+        node(of, data.display_node ?? data.node).shown = data.output;
+        return isNew ? [{ kind: "job", id: of.id }] : [];
+      case "weft_gave_way":
+        waitAgain(of);
+        return [{ kind: "queue" }];
       case "execution_success":
         end(of, "done", data.timestamp);
         return [];
@@ -150,6 +157,15 @@ export function createBook() {
     of.nodes.clear();
     of.current = null;
     for (const other of jobs.values()) if (isEnded(other)) dropFrames(other);
+  }
+
+  /** Others go before it: it goes on after them. @param {Job} of */
+  function waitAgain(of) {
+    Object.assign(of, { status: "pending", current: null });
+    for (const at of of.nodes.values()) {
+      at.preview = null;
+      if (at.state === "running") at.state = "waiting";
+    }
   }
 
   /** @param {Job} of @param {string} id @param {{state: Phase, reason: string}} [record] */
@@ -208,6 +224,7 @@ export function createBook() {
     const at = node(of, owner);
     at.images = imagesOf(output);
     at.text = textOf(output) || at.text;
+    at.shown = output;
     if (at.state === "waiting" || at.state === "running") at.state = "ran";
   }
 
@@ -428,6 +445,7 @@ function emptyNode() {
     images: [],
     text: "",
     preview: null,
+    shown: null,
     frames: [],
   };
 }

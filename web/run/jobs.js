@@ -320,6 +320,7 @@ const CHANGES = {
   execution_success: ["queue"],
   execution_error: ["queue", "problems"],
   execution_interrupted: ["queue"],
+  weft_gave_way: ["queue"],
   progress: ["queue"],
   progress_state: ["queue"],
 };
@@ -336,6 +337,7 @@ const WAITING = Object.freeze({
   images: [],
   text: "",
   preview: null,
+  shown: null,
   frames: [],
 });
 

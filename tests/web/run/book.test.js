@@ -221,3 +221,21 @@ test("reasons come with the live messages, also for a tab that comes in mid-run"
     ["disk", "input seed changed"],
   );
 });
+
+test("a node that runs for long shows things, gives way and goes on", () => {
+  const { messages } = recorded("first_run");
+  const at = messages.findIndex((m) => m.type === "progress" && m.data.value === 4);
+  const { book, job } = after(messages.slice(0, at + 1));
+  const shown = { training: [{ step: 4 }] };
+  book.apply({
+    type: "weft_shown",
+    data: { node: "3", display_node: "3", output: shown, prompt_id: job.id },
+  });
+  assert.deepEqual(job.nodes.get("3").shown, shown);
+  const needs = book.apply({ type: "weft_gave_way", data: { prompt_id: job.id } });
+  assert.equal(job.status, "pending");
+  assert.equal(job.nodes.get("3").state, "waiting");
+  assert.deepEqual(needs, [{ kind: "queue" }]);
+  book.apply({ type: "execution_start", data: { prompt_id: job.id, timestamp: 5 } });
+  assert.equal(job.status, "running");
+});
