@@ -79,6 +79,21 @@ class Parts:
     def validate(self, prompt: Mapping[str, Any], node_ids: Sequence[str]) -> list[Problem]:
         return self.core.validate(prompt, node_ids)
 
+    def peek(self, prompt: Json, node_id: str, output: int, job_id: str) -> Json:
+        """What is kept for an output, for people: {"words", "seconds", "value" or null}."""
+        import torch
+
+        from engine.diffusion.peek import described
+
+        found = self.core.peek(prompt, node_id, output, job_id)
+        told: Json = {"words": found.words, "seconds": round(found.seconds, 6), "value": None}
+        if found.values is not None:
+            spec = self.core.catalogue.get(prompt[node_id]["class_type"])
+            with torch.no_grad():
+                kind = spec.outputs[output].type if spec else "*"
+                told["value"] = described(found.values, kind)
+        return told
+
     def catalogue(self) -> Json:
         """Node types, packs and devices for the server."""
         return {

@@ -6,6 +6,7 @@ import { followFiles } from "./canvas/files.js";
 import { followKeys } from "./canvas/keyboard.js";
 import { createMenus } from "./canvas/menus.js";
 import { createMinimap } from "./canvas/minimap.js";
+import { followPeek } from "./canvas/peek.js";
 import { pickFrom } from "./canvas/picker.js";
 import { followPointer } from "./canvas/pointer.js";
 import { createScene } from "./canvas/scene.js";
@@ -19,6 +20,7 @@ import { PANELS, installOverlays } from "./panels/index.js";
 import { shorten } from "./panels/open.js";
 import { describePrompt } from "./run/describe.js";
 import { createRun } from "./run/jobs.js";
+import { createPeek } from "./run/peek.js";
 import { createSideBar } from "./shell/side_bar.js";
 import { createTopBar } from "./shell/top_bar.js";
 import { createStore } from "./store.js";
@@ -67,6 +69,7 @@ export function createApp(root) {
     settings: { snap: () => settings.snap },
   });
   followKeys(scene, store, commands);
+  followPeek({ scene, store, run, commands, look: createPeek({ api, store, run }) });
   const files = followFiles({ scene, context, edit });
   const bar = createTopBar(context, {
     count: () => count,

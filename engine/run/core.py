@@ -34,6 +34,7 @@ from engine.run.executor import Run
 from engine.run.failures import error_report
 from engine.run.keys import PastKeys, RunKeys
 from engine.run.loop import LoopThread
+from engine.run.peek import Peeked, peek, reading_limit
 from engine.run.store import Caches
 from engine.run.task import Completion, RunParts
 
@@ -185,6 +186,15 @@ class WorkerCore:
                 problems.append(replace(problem, node_id=node.id, node_type=node.class_type))
         return problems
 
+    def peek(self, prompt: Mapping[str, Any], node_id: str, output: int, job_id: str) -> Peeked:
+        """What is kept for an output of a prompt with constants as the nodes take them.
+
+        `job_id` is the job whose results count for nodes that run in every job. May be called
+        while a job runs. Raises: GraphInvalid, EngineError.
+        """
+        maker = self._fingerprinter(job_id, reading_limit())
+        return peek(parse_prompt(prompt), node_id, output, maker, self._past, self._caches)
+
     def close(self) -> None:
         """End the threads and write what is to be kept."""
         self._past.save()
@@ -208,13 +218,7 @@ class WorkerCore:
             if current.cancelled.is_set():
                 raise Cancelled
 
-        maker = Fingerprinter(
-            self._catalogue,
-            file_digest=lambda folder, name: self._files.file_digest(folder, name, check_cancelled),
-            is_changed=self._is_changed,
-            environment=self._environment,
-            job_id=job.job_id,
-        )
+        maker = self._fingerprinter(job.job_id, check_cancelled)
         keys = RunKeys(graph, outputs, maker, self._past)
 
         def prompt(node_id: str) -> Mapping[str, Any]:
@@ -258,6 +262,15 @@ class WorkerCore:
                 return run.execute()
         finally:
             keys.remember()
+
+    def _fingerprinter(self, job_id: str, check: Callable[[], None]) -> Fingerprinter:
+        return Fingerprinter(
+            self._catalogue,
+            file_digest=lambda folder, name: self._files.file_digest(folder, name, check),
+            is_changed=self._is_changed,
+            environment=self._environment,
+            job_id=job_id,
+        )
 
     def _output_nodes(self, graph: Graph) -> tuple[str, ...]:
         found: list[str] = []

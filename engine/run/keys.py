@@ -78,6 +78,10 @@ class RunKeys:
         found = walk(graph, needed, lambda n: n.inputs if n.id in self._keys else ())
         self._make(self._order(found))
 
+    def is_as_before(self, node_id: str) -> bool:
+        """Whether a node's key is that of the last run that needed it."""
+        return self._past.parts_of(self._graph.nodes[node_id]) == self._keys[node_id].parts
+
     def reason(self, node_id: str) -> str:
         """Why a node has to run, in words."""
         node = self._graph.nodes[node_id]

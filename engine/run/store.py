@@ -40,6 +40,14 @@ class Caches:
             return None
         return result, record
 
+    def look(self, key: str) -> tuple[Result, NodeRecord] | None:
+        """A kept result and where it was, for showing it: the caches stay as they are."""
+        result = self.memory.get(key)
+        if result is not None:
+            return result, FROM_MEMORY
+        result = None if self.disk is None else self.disk.get(key)
+        return None if result is None else (result, FROM_DISK)
+
     def peek(self, key: str) -> NodeRecord | None:
         """Where a kept result is, without loading it."""
         if key in self.memory:

@@ -106,6 +106,16 @@ class Supervisor:
         if any(map(_may_list_files, self.catalogue)):
             await session.refresh()
 
+    async def peek(self, prompt: Json, node_id: str, output: int, job_id: str) -> Json:
+        """What is kept for an output of a prompt, also while a job runs.
+
+        Raises: WorkerUnavailable when the worker does not answer in time.
+        """
+        session = self._session
+        if session is None:
+            raise WorkerUnavailable("The worker that keeps the results does not run.")
+        return await session.peek(prompt, node_id, output, job_id)
+
     async def validate(self, validation: Validation) -> Validation:
         """The validation with what the own checks of its nodes say.
 

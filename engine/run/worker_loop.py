@@ -36,6 +36,10 @@ class Engine(Protocol):
 
     def validate(self, prompt: Mapping[str, Any], node_ids: Sequence[str]) -> list[Problem]: ...
 
+    def peek(self, prompt: Json, node_id: str, output: int, job_id: str) -> Json:
+        """What is kept for an output, in words and small pictures; called beside a job."""
+        ...
+
     def catalogue(self) -> Json:
         """{"specs": […], "packs": […], "devices": […]} for the server."""
         ...
@@ -92,6 +96,7 @@ class WorkerLoop:
         self._is_closing = False
         self._changed = Condition()
         self._checks = ThreadPoolExecutor(1, thread_name_prefix="weft-validate")
+        self._looks = ThreadPoolExecutor(1, thread_name_prefix="weft-peek")
 
     def run(self, engine: Engine) -> None:
         """Say that we are ready and run jobs until the end."""
@@ -153,6 +158,8 @@ class WorkerLoop:
                 self._add(lambda: self._free(data))
             case "validate":
                 self._checks.submit(self._answer, data, self._validate)
+            case "peek":
+                self._looks.submit(self._answer, data, self._peek)
             case "refresh":
                 self._checks.submit(self._answer, data, self._refresh)
             case "reload":
@@ -207,6 +214,12 @@ class WorkerLoop:
         assert self._engine is not None
         found = self._engine.validate(data["prompt"], data["node_ids"])
         return {"problems": [asdict(problem) for problem in found]}
+
+    def _peek(self, data: Json) -> Json:
+        assert self._engine is not None
+        return self._engine.peek(
+            data["prompt"], data["node_id"], int(data["output"]), data["job_id"]
+        )
 
     def _refresh(self, _data: Json) -> Json:
         assert self._engine is not None

@@ -63,6 +63,7 @@ class WorkerOptions:
     stop_grace_s: float = 5.0
     validate_limit_s: float = 60.0
     refresh_limit_s: float = 2.0
+    peek_limit_s: float = 10.0
     max_attempts: int = 3
     restart_waits_s: Sequence[float] = (0.0, 1.0, 5.0, 30.0)  # after starts that failed in a row
 
@@ -363,6 +364,19 @@ class WorkerSession:
             raise EngineError(f"The nodes' own checks failed: {found['error']}")
         problems = cast(list[dict[str, Any]], found["problems"])
         return [Problem(**problem) for problem in problems]
+
+    async def peek(self, prompt: Json, node_id: str, output: int, job_id: str) -> Json:
+        """What is kept for an output of a prompt. Raises: WorkerUnavailable."""
+        data: Json = {"prompt": prompt, "node_id": node_id, "output": output, "job_id": job_id}
+        try:
+            found = await self._ask("peek", data, self._options.peek_limit_s)
+        except TimeoutError as error:
+            raise WorkerUnavailable(
+                "The worker did not answer in time.", hint="Try again when it is less busy."
+            ) from error
+        if "error" in found:
+            raise EngineError(f"The result cannot be shown: {found['error']}")
+        return found
 
     async def refresh(self) -> None:
         """Let nodes tell anew what they read at that moment; what is late comes later."""

@@ -32,6 +32,12 @@ class Worker(Protocol):
 
     async def validate(self, validation: Validation) -> Validation: ...
 
+    async def peek(
+        self, prompt: dict[str, Any], node_id: str, output: int, job_id: str
+    ) -> dict[str, Any]:
+        """What is kept for an output of a prompt: {"words", "seconds", "value" or None}."""
+        ...
+
 
 class Services(Protocol):
     """Everything behind the routes."""

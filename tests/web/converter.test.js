@@ -7,7 +7,7 @@ import { test } from "node:test";
 import { readFile, writeFile } from "../../web/graph/format.js";
 import { parseJson, toJson } from "../../web/graph/json.js";
 import { readSpecs } from "../../web/graph/specs.js";
-import { toPrompt } from "../../web/graph/to_prompt.js";
+import { sourceOfSocket, toPrompt } from "../../web/graph/to_prompt.js";
 
 const CORPUS = new URL("../fixtures/workflows/", import.meta.url);
 const read = (name) => parseJson(readFileSync(new URL(`${name}.json`, CORPUS), "utf8"));
@@ -26,6 +26,31 @@ for (const name of names) {
   test(`${name}: opened and saved`, () => {
     const saved = writeFile(readFile(read(name)), specs);
     assert.deepEqual(toPrompt(parseJson(toJson(saved)), specs), read(`${name}.prompt`));
+  });
+
+  test(`${name}: each socket has the source that the prompt names`, () => {
+    const [file, prompt] = [read(name), read(`${name}.prompt`)];
+    for (const { id, inputs = [], outputs = [] } of file.nodes) {
+      if (!prompt[id]) continue;
+      for (const slot of inputs) {
+        const input = slot.widget?.name ?? slot.name;
+        const value = prompt[id].inputs[input];
+        const source = sourceOfSocket(file, specs, {
+          id: String(id),
+          isOutput: false,
+          slot: 0,
+          name: input,
+        });
+        if (source?.kind === "output") assert.deepEqual([source.id, source.slot], value);
+        else if (source?.kind === "value") assert.deepEqual(value.__value__ ?? value, source.value);
+        else assert.equal(value, undefined);
+      }
+      for (const slot of outputs.keys()) {
+        const socket = { id: String(id), isOutput: true, slot, name: "" };
+        const source = { kind: "output", id: String(id), slot };
+        assert.deepEqual(sourceOfSocket(file, specs, socket), source);
+      }
+    }
   });
 
   test(`${name}: nothing of the file is lost`, () => {
@@ -51,6 +76,11 @@ function normal(file) {
   }
   return copy;
 }
+
+test("digits behind a point are no integer", () => {
+  const text = '{"a":0.016123456789012345,"b":-1.0000000000000002e-7,"c":[0.12345678901234567]}';
+  assert.deepEqual(parseJson(text), JSON.parse(text));
+});
 
 test("integers beyond 2^53 survive", () => {
   const text =

@@ -125,6 +125,16 @@ export function createApi(base = document.baseURI) {
 
     forgetAll: () => call("POST", "history", { clear: true }),
 
+    /**
+     * The kept value of an output, without running anything.
+     * @param {Prompt} prompt
+     * @param {string} node
+     * @param {number} output
+     * @param {string} job whose results count for nodes that run in every job
+     * @returns {Promise<import("../run/peek.js").Look>}
+     */
+    peek: (prompt, node, output, job) => call("POST", "weft/peek", { prompt, node, output, job }),
+
     free: () => call("POST", "free", { unload_models: true, free_memory: true }),
 
     /**

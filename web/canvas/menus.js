@@ -124,6 +124,7 @@ export function createMenus(scene, store, commands) {
     );
     const [x, y] = [box.right, box.bottom];
     openMenu(x, y, `${end.isOutput ? "Output" : "Input"} ${end.name}`, [
+      { title: "Look inside", shortcut: "I", run: () => void commands.run("node.peek", end) },
       { title: "Link to …", run: () => linkTo(end, x, y) },
       {
         title: end.isOutput ? "Add a node after it …" : "Add a node before it …",

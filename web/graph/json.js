@@ -1,6 +1,6 @@
 /** JSON whose integers beyond 2^53 survive: they are read as BigInt and written back as digits. */
 
-const TOKEN = /"(?:[^"\\]|\\.)*"|-?\d{16,}(?![\d.eE])/g;
+const TOKEN = /"(?:[^"\\]|\\.)*"|(?<![\d.])-?\d{16,}(?![\d.eE])/g;
 
 /**
  * The value of a JSON text; an integer that a number cannot hold becomes a BigInt.

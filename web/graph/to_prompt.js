@@ -53,6 +53,31 @@ export function toPrompt(file, specs) {
 }
 
 /**
+ * What a socket of the document's first level holds: an output of the prompt, a value that is
+ * written on a node, `muted`, or null for nothing.
+ * @param {any} file
+ * @param {Specs} specs
+ * @param {{id: string, isOutput: boolean, slot: number, name: string}} socket
+ * @returns {Source}
+ */
+export function sourceOfSocket(file, specs, { id, isOutput, slot, name }) {
+  const subgraphs = new Map();
+  for (const raw of file.definitions?.subgraphs ?? []) subgraphs.set(raw.id, readSheet(raw));
+  const [top] = unfold(readSheet(file), subgraphs);
+  const node = top.sheet.nodes.get(id);
+  if (!node) return null;
+  if (isOutput) {
+    const probe = "probe"; // a link from that output to nowhere
+    top.sheet.links.set(probe, { origin: id, originSlot: slot, target: "", targetSlot: 0 });
+    return sourceOf(top, probe, specs);
+  }
+  const input = node.inputs.find((one) => one.link !== null && (one.widget ?? one.name) === name);
+  if (input?.link) return sourceOf(top, input.link, specs);
+  const { values } = readValues(node.raw, specs.get(node.type));
+  return Object.hasOwn(values, name) ? { kind: "value", value: values[name] } : null;
+}
+
+/**
  * @param {string} type
  * @param {Specs} specs
  */
