@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from engine.api.recipe import Recipe
+    from engine.diffusion.training.data import dataset
 
     Image: TypeAlias = Tensor  # (B, H, W, C) float32 0..1
     Mask: TypeAlias = Tensor  # (B, H, W) float32 0..1, 1 = repaint
@@ -59,6 +60,7 @@ if TYPE_CHECKING:
     Sampler: TypeAlias = Any  # engine.diffusion.samplers.SamplerChoice
     Noise: TypeAlias = Any  # object with generate_noise(latent) and seed
     Guider: TypeAlias = Any
+    Dataset: TypeAlias = dataset.Dataset  # captioned pictures, by content
     AnyValue: TypeAlias = Any
 else:
     Image = Socket("IMAGE")
@@ -75,4 +77,5 @@ else:
     Sampler = Socket("SAMPLER")
     Noise = Socket("NOISE")
     Guider = Socket("GUIDER")
+    Dataset = Socket("DATASET")
     AnyValue = Socket("*")

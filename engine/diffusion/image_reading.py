@@ -32,7 +32,7 @@ _DAMAGE = (
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[Image.Image]:
+def opened(path: Path) -> Iterator[Image.Image]:
     """An open picture file. Raises: CorruptFile, NodeError (too many pixels)."""
     try:
         with Image.open(path) as picture:
@@ -59,7 +59,7 @@ def read_pictures(path: Path) -> tuple[Tensor, Tensor]:
     Frames of another size than the first are left out. A file without transparency gives an empty
     mask of 64x64. Shapes: (B, H, W, 3), (B, H, W). Raises: CorruptFile, NodeError.
     """
-    with _opened(path) as picture:
+    with opened(path) as picture:
         # A stereo photo (MPO) holds views, not frames.
         frames = [picture] if picture.format == "MPO" else ImageSequence.Iterator(picture)
         images: list[Tensor] = []
@@ -89,11 +89,15 @@ def _rgb(picture: Image.Image) -> Tensor:
 
 def _deep_grey(picture: Image.Image) -> np.ndarray | None:
     """Grey pictures of more than 8 bit, which PIL would cut off at 255."""
-    if picture.mode == "F":
-        return np.asarray(picture, dtype=np.float32).clip(0, 1)
-    if picture.mode == "I" or picture.mode.startswith("I;16"):
-        return (np.asarray(picture, dtype=np.float32) / 65535.0).clip(0, 1)
-    return None
+    if not is_deep_grey(picture):
+        return None
+    values = np.asarray(picture, dtype=np.float32)
+    return (values if picture.mode == "F" else values / 65535.0).clip(0, 1)
+
+
+def is_deep_grey(picture: Image.Image) -> bool:
+    """Whether it is a grey picture of more than 8 bit."""
+    return picture.mode in ("F", "I") or picture.mode.startswith("I;16")
 
 
 def _transparency(picture: Image.Image) -> Tensor:
@@ -108,7 +112,7 @@ def read_channel(path: Path, channel: str) -> Tensor:
 
     Shapes: (1, H, W). Raises: CorruptFile, NodeError.
     """
-    with _opened(path) as picture:
+    with opened(path) as picture:
         if picture.width * picture.height > MAX_PIXELS:
             raise _too_large(path)
         upright = ImageOps.exif_transpose(picture)

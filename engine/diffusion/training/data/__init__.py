@@ -1,0 +1,1 @@
+"""Captioned pictures for training: reading, checking, changing, and drawing batches of them."""
