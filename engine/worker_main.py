@@ -245,7 +245,7 @@ def _device_json(device: "torch.device") -> Json:
 def _environment(device: "torch.device", config: Config, torch_version: str) -> str:
     """What decides results beside the graph: our code, torch, kind of device, precision."""
     digest = hashlib.sha256()
-    for path in _sources((ROOT / "nodes", ROOT / "engine" / "diffusion")):
+    for path in _sources((ROOT / "nodes", ROOT / "engine" / "diffusion", ROOT / "engine" / "text")):
         digest.update(path.relative_to(ROOT).as_posix().encode())
         digest.update(path.read_bytes())
     return f"{digest.hexdigest()} {torch_version} {device.type} {config.precision}"

@@ -1,7 +1,6 @@
 """Nodes that make and change conditioning."""
 
-from collections.abc import Callable
-from pathlib import Path
+from functools import partial
 from typing import Annotated
 
 from engine.api import (
@@ -16,11 +15,11 @@ from engine.api import (
     Text,
     node,
 )
-from engine.api.errors import MissingModel
 from engine.api.recipe import Recipe
 from engine.diffusion import conditioning_ops, latent_ops
 from engine.diffusion.sdxl_text import encode_apart
 from engine.diffusion.text import encode
+from engine.text.embeddings import find_embedding
 
 _CATEGORY = "conditioning"
 _Strength = Annotated[float, Float(1.0, min=0.0, max=10.0, step=0.01)]
@@ -28,7 +27,6 @@ _Extent = Annotated[int, Int(64, min=64, max=16384, step=8)]
 _Place = Annotated[int, Int(0, min=0, max=16384, step=8)]
 _Share = Annotated[float, Float(1.0, min=0, max=1.0, step=0.01)]
 _Offset = Annotated[float, Float(0, min=0, max=1.0, step=0.01)]
-_EMBEDDING_TYPES = ("", ".safetensors", ".pt", ".bin")
 
 
 def _present(clip: Recipe | None) -> Recipe:
@@ -38,18 +36,6 @@ def _present(clip: Recipe | None) -> Recipe:
             hint="Load a checkpoint with a text encoder.",
         )
     return clip
-
-
-def _embedding_finder(ctx: RunContext) -> Callable[[str], Path | None]:
-    def find(name: str) -> Path | None:
-        for ending in _EMBEDDING_TYPES:
-            try:
-                return ctx.files.resolve("embeddings", name + ending)
-            except MissingModel:
-                continue
-        return None
-
-    return find
 
 
 @node(
@@ -64,7 +50,9 @@ def clip_text_encode(
 ) -> Conditioning:
     """Encodes a prompt, with weights such as `(word:1.2)`, for a model to follow."""
     with ctx.models.use(_present(clip)) as loaded:
-        found = encode(loaded, text, find_embedding=_embedding_finder(ctx), log=ctx.log)
+        found = encode(
+            loaded, text, find_embedding=partial(find_embedding, ctx.files.resolve), log=ctx.log
+        )
     return [(found.embeds, {"pooled_output": found.pooled})]
 
 
@@ -88,7 +76,7 @@ def clip_text_encode_sdxl(
 ) -> Conditioning:
     """Encodes a prompt for each of SDXL's two text towers, with the sizes it was trained on."""
     with ctx.models.use(_present(clip)) as loaded:
-        find = _embedding_finder(ctx)
+        find = partial(find_embedding, ctx.files.resolve)
         found = encode_apart(loaded, {"g": text_g, "l": text_l}, find_embedding=find, log=ctx.log)
     options = {
         "pooled_output": found.pooled,

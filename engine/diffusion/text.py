@@ -1,8 +1,8 @@
 """Prompts to embeds: tokens in chunks of 77, textual inversion, clip skip, weights."""
 
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -10,12 +10,9 @@ from torch import Tensor
 
 from engine.diffusion.clip_model import ClipText
 from engine.diffusion.families.base import TextLayout
-from engine.diffusion.text_weights import parse_weights
-from engine.diffusion.tokenizer import END, START, load_tokenizer
 from engine.diffusion.weightfile import open_weights
-
-EMBEDDING = re.compile(r"(?<!\S)embedding:(?=\S)")
-LONG_GROUP = 8  # groups of at least so many tokens may be cut at the end of a chunk
+from engine.text.layout import grouped, in_chunks
+from engine.text.tokenizer import END, START
 
 Token = tuple[int | Tensor, float]  # a token's number or its vector, and its weight
 Chunks = list[list[Token]]
@@ -74,58 +71,13 @@ def tokenize(
     log: Callable[[str], None] | None = None,
 ) -> dict[str, Chunks]:
     """The chunks of a prompt for each tower; every chunk is as long as the tower's positions."""
-    pieces = _pieces(prompt)
-    return {
-        name: _chunks(_groups(pieces, tower, find_embedding, log), tower.layout)
-        for name, tower in text.towers.items()
-    }
 
+    def groups(tower: TextTower) -> list[list[Token]]:
+        if find_embedding is None:
+            return grouped(prompt, None)
+        return grouped(prompt, partial(_find_vectors, tower=tower, find=find_embedding, log=log))
 
-def count_tokens(prompt: str) -> int:
-    """How many tokens a prompt takes, start, end, padding and embeddings left out."""
-    tokenizer = load_tokenizer()
-    return sum(len(tokenizer.encode(piece.text)) for piece in _pieces(prompt))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Piece:
-    """A stretch of text with one weight, after the embedding that stands before it (or "")."""
-
-    embedding: str
-    text: str
-    weight: float
-
-
-def _pieces(prompt: str) -> list[_Piece]:
-    pieces: list[_Piece] = []
-    for span in parse_weights(prompt):
-        first, *others = EMBEDDING.split(span.text)
-        pieces.append(_Piece(embedding="", text=first, weight=span.weight))
-        for other in others:
-            name, *rest = other.split(None, 1)
-            pieces.append(_Piece(embedding=name, text="".join(rest), weight=span.weight))
-    return pieces
-
-
-def _groups(
-    pieces: list[_Piece],
-    tower: TextTower,
-    find_embedding: FindEmbedding | None,
-    log: Callable[[str], None] | None,
-) -> list[list[Token]]:
-    """The tokens of a prompt in groups that stay together where they can."""
-    tokenizer = load_tokenizer()
-    groups: list[list[Token]] = []
-    for piece in pieces:
-        text = piece.text
-        if piece.embedding and find_embedding is not None:
-            vectors, comma = _find_vectors(piece.embedding, tower, find_embedding, log)
-            groups.append([(vector, piece.weight) for vector in vectors])
-            text = f"{comma} {text}"
-        elif piece.embedding:
-            text = f"embedding:{piece.embedding} {text}"
-        groups.append([(number, piece.weight) for number in tokenizer.encode(text)])
-    return [group for group in groups if group]
+    return {name: _chunks(groups(tower), tower.layout) for name, tower in text.towers.items()}
 
 
 def _find_vectors(
@@ -162,25 +114,11 @@ def load_embedding(path: Path, layout: TextLayout) -> Tensor | None:
 
 
 def _chunks(groups: list[list[Token]], layout: TextLayout) -> Chunks:
-    """Groups laid into chunks; one that does not fit goes to the next, unless it is long."""
-    room = layout.positions - 1
-    chunks: Chunks = [[(START, 1.0)]]
-    for group in groups:
-        is_long = len(group) >= LONG_GROUP
-        left = group
-        while left:
-            chunk = chunks[-1]
-            if len(chunk) + len(left) <= room:
-                chunk += left
-                break
-            if is_long:
-                fits = room - len(chunk)
-                chunk += left[:fits]
-                left = left[fits:]
-            chunks.append([(START, 1.0)])
-    for chunk in chunks:
-        chunk.append((END, 1.0))
-        chunk += [(layout.pad_token, 1.0)] * (layout.positions - len(chunk))
+    """Groups laid into chunks between start and end, filled up to the tower's length."""
+    chunks: Chunks = []
+    for tokens in in_chunks(groups, layout.positions - 2):
+        chunk: list[Token] = [(START, 1.0), *tokens, (END, 1.0)]
+        chunks.append(chunk + [(layout.pad_token, 1.0)] * (layout.positions - len(chunk)))
     return chunks
 
 

@@ -30,6 +30,7 @@ from engine.server import (
     peek_routes,
     prompt_routes,
     run_routes,
+    text_routes,
     user_routes,
     ws,
 )
@@ -87,6 +88,7 @@ def all_routes() -> tuple[Route, ...]:
     routes = (
         *prompt_routes.ROUTES,
         *run_routes.ROUTES,
+        *text_routes.ROUTES,
         *job_routes.ROUTES,
         *peek_routes.ROUTES,
         *asset_routes.ROUTES,

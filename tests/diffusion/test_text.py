@@ -16,7 +16,7 @@ from engine.diffusion.checkpoint import open_checkpoint
 from engine.diffusion.keymap import from_ldm
 from engine.diffusion.residency import ModelPool
 from engine.diffusion.text import Encoded
-from engine.diffusion.tokenizer import END, START, load_tokenizer
+from engine.text.tokenizer import END, START, load_tokenizer
 from tests.tiny_checkpoint import fill, tiny_keys, write_tiny_checkpoint
 
 Encode = Callable[..., Encoded]
@@ -148,10 +148,6 @@ def test_missing_or_unfit_embedding_is_left_out_and_told(
     assert torch.equal(found.embeds, encode("a boat").embeds)
     assert "gone" in lines[0]
     assert "wide" in lines[1]
-
-
-def test_count_tokens():
-    assert text.count_tokens("a (red:1.3) circle") == 3
 
 
 def test_outputs_are_ordinary_tensors(encode: Encode):

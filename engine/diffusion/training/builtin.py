@@ -14,7 +14,7 @@ from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from torch import Tensor
 
 from engine.api.errors import MissingModel
-from engine.diffusion.tokenizer import load_tokenizer
+from engine.text.tokenizer import load_tokenizer
 from engine.diffusion.training.autoencoder import (
     autoencoder_loss,
     autoencoder_sets,

@@ -5,7 +5,7 @@ import random
 import pytest
 from transformers import CLIPTokenizer
 
-from engine.diffusion.tokenizer import END, START, load_tokenizer
+from engine.text.tokenizer import END, START, load_tokenizer
 
 TEXTS = [
     "",

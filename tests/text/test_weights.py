@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.diffusion.text_weights import parse_weights
+from engine.text.weights import parse_weights
 
 CASES: dict[str, list[tuple[str, float]]] = {
     "": [],

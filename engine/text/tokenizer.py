@@ -8,7 +8,7 @@ import gzip
 import heapq
 import re
 import unicodedata
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -25,6 +25,7 @@ _SPECIAL = re.compile(r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'
 class Tokenizer:
     """The vocabulary and the ranks of the merges; `known` remembers words that were split."""
 
+    names: Sequence[str]
     numbers: Mapping[str, int]
     ranks: Mapping[tuple[str, str], int]
     known: dict[str, tuple[int, ...]] = field(default_factory=dict)
@@ -40,6 +41,14 @@ class Tokenizer:
                     self.known[word] = found
             numbers += found
         return numbers
+
+    def decode(self, number: int) -> str:
+        """The letters of one token; part of a character is shown as \ufffd."""
+        name = self.names[number]
+        if name.startswith("<|"):
+            return name
+        of_letter = {letter: b for b, letter in _byte_letters().items()}
+        return bytes(of_letter[c] for c in name.removesuffix("</w>")).decode(errors="replace")
 
     def _split(self, word: str) -> Iterator[int]:
         if word in self.numbers and word.startswith("<|"):
@@ -94,6 +103,7 @@ def load_tokenizer() -> Tokenizer:
     names = [*letters, *(c + "</w>" for c in letters), *(a + b for a, b in pairs)]
     names += ["<|startoftext|>", "<|endoftext|>"]
     return Tokenizer(
+        names=names,
         numbers={name: number for number, name in enumerate(names)},
         ranks={pair: rank for rank, pair in enumerate(pairs)},
     )
