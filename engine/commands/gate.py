@@ -14,6 +14,7 @@ from engine.cli import say
 from engine.setup import ROOT, VENV
 
 BIN = VENV / ("Scripts" if os.name == "nt" else "bin")
+TYPESCRIPT = "typescript@5.9.3"  # checks the types in the page's JSDoc; a tool, never shipped
 IS_FAST = "not slow and not e2e and not gpu and not browser"
 
 
@@ -100,6 +101,7 @@ def test(argv: Sequence[str]) -> int:
 def _needs() -> list[Need]:
     is_root = hasattr(os, "geteuid") and os.geteuid() == 0
     can_apt = is_root and shutil.which("apt-get") is not None
+    can_npm = is_root and shutil.which("npm") is not None
     apt = ("sh", "-c", "apt-get update -qq && apt-get install -y -qq chromium >/dev/null")
     return [
         Need(
@@ -114,6 +116,13 @@ def _needs() -> list[Need]:
             mark="node",
             is_here=shutil.which("node") is not None,
             how="The tests of the page's modules need it: https://nodejs.org",
+        ),
+        Need(
+            name="TypeScript",
+            mark="tsc",
+            is_here=shutil.which("tsc") is not None,
+            how=f"With Node.js: npm install -g {TYPESCRIPT}",
+            install=("npm", "install", "-g", "--silent", TYPESCRIPT) if can_npm else (),
         ),
         Need(
             name="an NVIDIA GPU",

@@ -3,11 +3,13 @@
 import { definitionOf, linkInto, titleOf, valuesOf } from "../graph/document.js";
 import { TITLE_PX } from "../graph/layout.js";
 import { button, el } from "../panels/dom.js";
+import { trainingOf } from "../run/training.js";
 import { makeWidget } from "../widgets/make_widget.js";
 import { fileOfValue, pictureBox, uploadButton } from "../widgets/picture.js";
 import { isPale, typeColour } from "./colours.js";
 import { createFilm } from "./film.js";
 import { describeState } from "./node_state.js";
+import { createTrainingView } from "./training_view.js";
 
 /**
  * @typedef {import("../graph/document.js").Node} Node
@@ -69,6 +71,7 @@ export function createNodeView(host, first) {
   const progress = el("progress", { class: "node-progress", max: "1", hidden: true });
   const problem = el("div", { class: "node-problem", hidden: true });
   const film = createFilm("Step");
+  const training = createTrainingView(host.addressOf);
   const text = el("div", { class: "node-text", hidden: true });
   const grip = el("div", { class: "grip", data: { grip: "" } });
   const element = el(
@@ -95,7 +98,7 @@ export function createNodeView(host, first) {
   if (uploadName && pictures) {
     pictures.element.after(uploadButton((file) => host.upload(id, uploadName, file)));
   }
-  element.append(film.element, text, problem, grip);
+  element.append(film.element, training.element, text, problem, grip);
   badge.before(film.toggle);
   head.addEventListener("dblclick", () => host.rename(id));
 
@@ -185,6 +188,7 @@ export function createNodeView(host, first) {
       ),
     );
     film.update(state?.frames ?? [], told.kind === "running" ? (state?.preview ?? null) : null);
+    training.update(trainingOf(state?.shown));
     text.hidden = !state?.text;
     text.textContent = state?.text ?? "";
     if (pictures) pictures.update(shownPictures(node, type, state), emptyWords(type));

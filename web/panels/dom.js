@@ -60,18 +60,27 @@ export function button({ icon: name, text, label, onClick, pressed, on, ...more 
 const SVG = "http://www.w3.org/2000/svg";
 
 /**
+ * An element of a drawing, with attributes only.
+ * @template {keyof SVGElementTagNameMap} K
+ * @param {K} tag
+ * @param {Record<string, string>} attributes
+ * @param {...Node} children
+ * @returns {SVGElementTagNameMap[K]}
+ */
+export function svg(tag, attributes, ...children) {
+  const element = document.createElementNS(SVG, tag);
+  for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
+  element.append(...children);
+  return element;
+}
+
+/**
  * A line icon of 20 × 20.
  * @param {string} name
  */
 export function icon(name) {
-  const svg = document.createElementNS(SVG, "svg");
-  svg.setAttribute("viewBox", "0 0 20 20");
-  svg.setAttribute("class", "icon");
-  svg.setAttribute("aria-hidden", "true");
-  const path = document.createElementNS(SVG, "path");
-  path.setAttribute("d", ICONS[name] ?? ICONS.dot);
-  svg.append(path);
-  return svg;
+  const attributes = { viewBox: "0 0 20 20", class: "icon", "aria-hidden": "true" };
+  return svg("svg", attributes, svg("path", { d: ICONS[name] ?? ICONS.dot }));
 }
 
 /** @type {Record<string, string>} */
