@@ -35,7 +35,6 @@ from engine.diffusion.training.export import (
 from engine.diffusion.training.loop import (
     LoopConfig,
     Loss,
-    Report,
     averaged_weights,
     fit,
 )
@@ -47,6 +46,9 @@ from engine.diffusion.training.networks import (
     make_vae,
     token_table,
 )
+from engine.diffusion.training.optimizers import OptimizerSettings
+from engine.diffusion.training.rates import RateSettings
+from engine.diffusion.training.report import Report, StepLines
 from engine.diffusion.training.shapes_world.captions import Caption, cut, describe
 from engine.diffusion.training.shapes_world.evaluation import (
     KINDS,
@@ -87,6 +89,27 @@ class Plan:
     text_steps: int = 1200
 
 
+def loop_config(
+    *,
+    lr: float,
+    hold: float,
+    average: float = 0.999,
+    warmup_steps: int = 50,
+    final: float = 0.03,
+    weight_decay: float = 0.01,
+    steps: int | None = None,
+    minutes: float | None = None,
+) -> LoopConfig:
+    """AdamW at a rate that is held, then falls along a cosine; averaged weights."""
+    return LoopConfig(
+        steps=steps,
+        minutes=minutes,
+        optimizer=OptimizerSettings(lr=lr, betas=(0.9, 0.99), weight_decay=weight_decay),
+        rate=RateSettings(kind="cosine", warmup_steps=warmup_steps, hold=hold, final=final),
+        average=average,
+    )
+
+
 def train_part(
     net: torch.nn.Module, loss: Loss, config: LoopConfig, plan: Plan, name: str, report: Report
 ) -> None:
@@ -97,9 +120,8 @@ def train_part(
         return
     report(f"{name}: training")
     path = plan.folder / f"{name}-{plan.size_px}-state.pt"
-    state = fit(
-        net, loss, config, seed=plan.seed, path=path, report=lambda m: report(f"{name}: {m}")
-    )
+    lines = StepLines(lambda line: report(f"{name}: {line}"))
+    state = fit(net, loss, config, seed=plan.seed, path=path, on_step=lines)
     with averaged_weights(net, state):
         weights = {key: value.clone() for key, value in net.state_dict().items()}
     write_atomically(weights, done)
@@ -111,7 +133,7 @@ def train_vae(plan: Plan, report: Report) -> AutoencoderKL:
     torch.manual_seed(plan.seed)
     vae = make_vae()
     sets = autoencoder_sets(plan.folder, plan.size_px, plan.pictures, plan.seed)
-    config = LoopConfig(
+    config = loop_config(
         lr=1.2e-3, minutes=plan.minutes * VAE_SHARE, warmup_steps=30, hold=0.4, average=0.998
     )
     train_part(vae, autoencoder_loss(vae, sets), config, plan, "vae", report)
@@ -144,7 +166,7 @@ def train_text(plan: Plan, report: Report) -> TrainedText:
     rows = with_foreign_words(vocabulary.compact(tokens), 0.03, rng)
     torch.manual_seed(plan.seed + 1)
     reader = AttributeReader(make_text_encoder(len(vocabulary.clip_ids)))
-    config = LoopConfig(lr=2e-3, steps=plan.text_steps, hold=0.3, average=0.99, weight_decay=0.0)
+    config = loop_config(lr=2e-3, steps=plan.text_steps, hold=0.3, average=0.99, weight_decay=0.0)
     train_part(reader, attribute_loss(reader, rows, captions), config, plan, "text", report)
     with torch.no_grad():
         token_table(reader.encoder)[FOREIGN] = 0
@@ -199,8 +221,8 @@ def train_unet(
     unet = make_unet()
     weights = kind_weights(denoiser_scenes(plan.scenes, plan.seed))
     data = LatentSet(latents=scaled, contexts=text.contexts, empty=text.empty, weights=weights)
-    config = LoopConfig(
-        lr=1.5e-3, minutes=plan.minutes * UNET_SHARE, warmup_steps=100, hold=0.45, final_lr=0.02
+    config = loop_config(
+        lr=1.5e-3, minutes=plan.minutes * UNET_SHARE, warmup_steps=100, hold=0.45, final=0.02
     )
     train_part(unet, denoiser_loss(unet, data), config, plan, "unet", report)
     return unet
@@ -210,7 +232,7 @@ def refine_decoder(plan: Plan, vae: AutoencoderKL, std: Tensor, report: Report) 
     """Stage c: the decoder alone, on latents as imperfect as the denoiser's."""
     freeze_encoder(vae)
     sets = autoencoder_sets(plan.folder, plan.size_px, plan.pictures, plan.seed)
-    config = LoopConfig(
+    config = loop_config(
         lr=8e-4, minutes=plan.minutes * DECODER_SHARE, warmup_steps=30, hold=0.2, average=0.998
     )
     train_part(vae, decoder_loss(vae, sets, std), config, plan, "decoder", report)

@@ -1,54 +1,68 @@
-"""The training loop: steps, clipping, averaged weights, learning rate, checkpoints, resume."""
+"""The training loop: steps, accumulation, clipping, averaged weights, checkpoints, exact resume.
+
+It knows no method: a method brings a net, whose parameters that require a gradient are trained, and
+a loss.
+"""
 
 import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from engine.api.errors import EngineError
-from engine.diffusion.training.state import TrainState, load_state, save_state
+from engine.api.errors import EngineError, OutOfMemory
+from engine.diffusion.precision import DTYPES
+from engine.diffusion.training.optimizers import OptimizerSettings, make_optimizer
+from engine.diffusion.training.rates import RateSettings, rate_factor
+from engine.diffusion.training.state import Stateful, Trainee, TrainState, load_state, save_state
 
 Loss = Callable[[float, torch.Generator], Tensor]
 """(share of the run done, the run's generator) → a scalar loss for one fresh batch."""
-Report = Callable[[str], None]
 Clock = Callable[[], float]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """One step that is done. Units: `seconds` of training over all sittings."""
+
+    number: int
+    progress: float
+    loss: float
+    lr: float
+    seconds: float
+
+    @property
+    def seconds_left(self) -> float:
+        """An estimate from the time so far."""
+        return self.seconds * (1 - self.progress) / max(self.progress, 1e-9)
+
+
+OnStep = Callable[[Step], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LoopConfig:
-    """How long and how fast to train. Exactly one of `steps` and `minutes` bounds the run.
+    """How long and how to train. Exactly one of `steps` and `minutes` bounds the run.
 
     A run bounded by steps resumes bit for bit; one bounded by minutes follows the clock.
+    `accumulation` batches make one step. `average` is the decay of the averaged weights, 0 for
+    none. `precision` other than fp32 computes in mixed precision; weights stay in fp32.
     """
 
-    lr: float
     steps: int | None = None
     minutes: float | None = None
-    warmup_steps: int = 50
-    hold: float = 0.5
-    """Share of the run at the full learning rate, before the cosine."""
-    final_lr: float = 0.03
-    average: float = 0.999
+    optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)
+    rate: RateSettings = field(default_factory=RateSettings)
+    accumulation: int = 1
+    average: float = 0.0
     clip_norm: float = 1.0
-    weight_decay: float = 0.01
+    precision: str = "fp32"
     checkpoint_every_s: float = 180.0
-    report_every: int = 100
-
-
-def learning_rate(config: LoopConfig, step: int, progress: float) -> float:
-    """Linear warm-up, constant for `hold` of the run, then a half cosine to `final_lr`.
-
-    Source: Loshchilov & Hutter 2017 (arXiv:1608.03983) eq. 5, without restarts.
-    """
-    warm = min(1.0, (step + 1) / max(1, config.warmup_steps))
-    fall = min(1.0, max(0.0, (progress - config.hold) / max(1e-9, 1 - config.hold)))
-    cosine = config.final_lr + (1 - config.final_lr) * 0.5 * (1 + math.cos(math.pi * fall))
-    return config.lr * warm * cosine
 
 
 def progress_of(config: LoopConfig, state: TrainState) -> float:
@@ -75,7 +89,10 @@ def update_average(state: TrainState, net: nn.Module, decay: float) -> None:
 
 @contextmanager
 def averaged_weights(net: nn.Module, state: TrainState) -> Iterator[nn.Module]:
-    """The net with its averaged weights, for samples and export; the present ones return after."""
+    """The net with its averaged weights, for samples and export; the present ones return after.
+
+    Where no averages are kept these are the present weights.
+    """
     parameters = dict(net.named_parameters())
     present = {name: parameters[name].detach().clone() for name in state.average}
     with torch.no_grad():
@@ -89,38 +106,6 @@ def averaged_weights(net: nn.Module, state: TrainState) -> Iterator[nn.Module]:
                 parameters[name].copy_(value)
 
 
-def make_optimizer(net: nn.Module, config: LoopConfig) -> torch.optim.AdamW:
-    """AdamW over all parameters that require a gradient.
-
-    Source: Loshchilov & Hutter 2019 (arXiv:1711.05101) algorithm 2.
-    """
-    trained = [p for p in net.parameters() if p.requires_grad]
-    return torch.optim.AdamW(
-        trained, lr=config.lr, betas=(0.9, 0.99), weight_decay=config.weight_decay, fused=True
-    )
-
-
-def train_step(
-    net: nn.Module, optimizer: torch.optim.Optimizer, loss: Tensor, clip_norm: float
-) -> float:
-    """One backward pass and one update; gives the loss.
-
-    Raises: EngineError when the loss is not finite.
-    """
-    optimizer.zero_grad(set_to_none=True)
-    loss.backward()
-    value = float(loss.detach())
-    if not math.isfinite(value):
-        raise EngineError(
-            f"The loss became {value}: training has diverged.",
-            hint="Go on from the last checkpoint with a lower learning rate.",
-            code="training_diverged",
-        )
-    nn.utils.clip_grad_norm_([p for p in net.parameters() if p.requires_grad], clip_norm)
-    optimizer.step()
-    return value
-
-
 def fit(
     net: nn.Module,
     loss: Loss,
@@ -128,33 +113,135 @@ def fit(
     *,
     seed: int,
     path: Path | None = None,
-    report: Report = lambda _: None,
+    data: Stateful | None = None,
+    on_step: OnStep = lambda _: None,
     clock: Clock = time.monotonic,
 ) -> TrainState:
-    """Trains until the run is over, resuming from `path` where it exists; gives the final state."""
-    optimizer = make_optimizer(net, config)
+    """Trains until the run is over, resuming from `path` where it exists; gives the final state.
+
+    `on_step` is told of each step; whatever it raises ends the run after its state was saved.
+    Raises: EngineError `training_diverged`; OutOfMemory; StorageError; CorruptFile.
+    """
+    device = next(net.parameters()).device
+    trainee = Trainee(
+        net=net,
+        optimizer=make_optimizer(net, config.optimizer),
+        scaler=torch.amp.GradScaler(device.type) if config.precision == "fp16" else None,
+        data=data,
+    )
     state = TrainState(generator=torch.Generator().manual_seed(seed))
-    if path is not None and load_state(path, state, net, optimizer):
-        report(f"resumed at step {state.step}")
-    recent: list[float] = []
+    with torch.random.fork_rng(devices=[]):  # networks with dropout draw from the global generator
+        torch.manual_seed(seed)
+        if path is not None and not load_state(path, state, trainee):
+            save_state(path, state, trainee)  # a full disk shows now, not after hours
+        _steps(trainee, loss, config, state, path, on_step, clock)
+    return state
+
+
+def _steps(
+    trainee: Trainee,
+    loss: Loss,
+    config: LoopConfig,
+    state: TrainState,
+    path: Path | None,
+    on_step: OnStep,
+    clock: Clock,
+) -> None:
     last_saved = mark = clock()
+    saved_step = state.step
     while (progress := progress_of(config, state)) < 1.0:
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate(config, state.step, progress)
-        value = train_step(net, optimizer, loss(progress, state.generator), config.clip_norm)
+        factor = rate_factor(config.rate, state.step, progress)
+        for group in trainee.optimizer.param_groups:
+            group["lr"] = group["full_lr"] * factor
+        batch_loss = partial(loss, progress, state.generator)
+        value = train_step(trainee, batch_loss, config, state.step)
         state.step += 1
-        update_average(state, net, config.average)
-        recent.append(value)
+        if config.average:
+            update_average(state, trainee.net, config.average)
         now = clock()
         state.elapsed_s, mark = state.elapsed_s + now - mark, now
-        if state.step % config.report_every == 0:
-            lr = optimizer.param_groups[0]["lr"]
-            mean = sum(recent) / len(recent)
-            report(f"step {state.step} ({progress:.1%}) loss {mean:.4f} lr {lr:.2e}")
-            recent.clear()
+        step = Step(
+            number=state.step,
+            progress=progress_of(config, state),
+            loss=value,
+            lr=trainee.optimizer.param_groups[0]["lr"],
+            seconds=state.elapsed_s,
+        )
+        try:
+            on_step(step)
+        except BaseException:
+            if path is not None:
+                save_state(path, state, trainee)
+            raise
         if path is not None and now - last_saved >= config.checkpoint_every_s:
-            save_state(path, state, net, optimizer)
-            last_saved = mark = clock()
-    if path is not None:
-        save_state(path, state, net, optimizer)
-    return state
+            save_state(path, state, trainee)
+            saved_step, last_saved = state.step, clock()
+        mark = clock()  # what on_step and saving took is no training time
+    if path is not None and saved_step != state.step:
+        save_state(path, state, trainee)
+
+
+def train_step(
+    trainee: Trainee, batch_loss: Callable[[], Tensor], config: LoopConfig, number: int
+) -> float:
+    """The backward passes of one step and one update; gives the mean loss.
+
+    The weights are not touched where the loss or a gradient is not finite.
+    Raises: EngineError `training_diverged`; OutOfMemory.
+    """
+    parameters = [p for p in trainee.net.parameters() if p.requires_grad]
+    scaler, optimizer = trainee.scaler, trainee.optimizer
+    optimizer.zero_grad(set_to_none=True)
+    total = 0.0
+    for _ in range(config.accumulation):
+        with _out_of_memory(), _mixed(parameters[0].device, config.precision):
+            value = batch_loss() / config.accumulation
+            (scaler.scale(value) if scaler else value).backward()
+        total += float(value.detach())
+        if not math.isfinite(total):
+            raise _diverged(f"The loss became {total}", number, config)
+    if scaler:
+        scaler.unscale_(optimizer)
+    norm = nn.utils.clip_grad_norm_(parameters, config.clip_norm or math.inf)
+    if scaler is None and not math.isfinite(float(norm)):
+        raise _diverged("A gradient is not finite", number, config)
+    with _out_of_memory():
+        if scaler:
+            scaler.step(optimizer)  # leaves a step out whose gradients overflowed
+            scaler.update()
+        else:
+            optimizer.step()
+    return total
+
+
+def _mixed(device: torch.device, precision: str) -> torch.autocast:
+    dtype = DTYPES[precision]
+    return torch.autocast(
+        device.type, torch.bfloat16 if dtype is torch.float32 else dtype, dtype is not torch.float32
+    )
+
+
+def _diverged(what: str, number: int, config: LoopConfig) -> EngineError:
+    return EngineError(
+        f"{what} at step {number + 1}: training has diverged. "
+        f"The state that was saved last is kept.",
+        hint=f"Lower the learning rate (it is {config.optimizer.lr:g}) to a third"
+        + (", or compute in bf16 or fp32 instead of fp16." if config.precision == "fp16" else "."),
+        code="training_diverged",
+    )
+
+
+@contextmanager
+def _out_of_memory() -> Iterator[None]:
+    """Raises: OutOfMemory, saying what to lower."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        kinds = (torch.OutOfMemoryError, MemoryError)
+        if not isinstance(error, kinds) and "can't allocate memory" not in str(error):
+            raise
+        raise OutOfMemory(
+            "There is not enough memory for a training step.",
+            hint="Lower the batch size (and raise accumulation instead), the picture size or the "
+            "rank; switch gradient checkpointing on.",
+        ) from error

@@ -1,5 +1,8 @@
 """What a step minimises: autoencoder and denoiser losses, and the noise schedule they share."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 import torch
 import torch.nn.functional as F  # noqa: N812 - the field's name for it
 from torch import Tensor
@@ -53,6 +56,111 @@ def eps_loss(predicted: Tensor, noise: Tensor, alpha: Tensor) -> Tensor:
     """
     error = (predicted - noise).pow(2).mean((1, 2, 3))
     return (error * x0_space_weight(alpha)).mean()
+
+
+# Fine-tuning --------------------------------------------------------------------------------------
+
+PREDICTIONS = ("eps", "v", "x0")
+TIMESTEPS = ("uniform", "logit_normal")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ObjectiveSettings:
+    """What a denoising step minimises.
+
+    `min_snr` is gamma (0: no weighting; 5 is the paper's). `offset_noise` is the deviation of the
+    noise that is the same over a whole channel. `first` and `last` bound the timesteps as shares of
+    the schedule. `prior_weight` is the share of the class pictures' loss.
+    """
+
+    min_snr: float = 0.0
+    offset_noise: float = 0.0
+    timesteps: str = "uniform"
+    logit_mean: float = 0.0
+    logit_deviation: float = 1.0
+    first: float = 0.0
+    last: float = 1.0
+    prior_weight: float = 1.0
+
+
+def draw_timesteps(
+    count: int, steps: int, settings: ObjectiveSettings, generator: torch.Generator
+) -> Tensor:
+    """Timesteps of one batch. Shapes: (count,) long, in 0 … steps - 1.
+
+    Source: Ho et al. 2020 (arXiv:2006.11239) algorithm 1 (uniform); Esser et al. 2024
+    (arXiv:2403.03206) eq. 19 (logit-normal).
+    """
+    low, high = round(settings.first * steps), round(settings.last * steps)
+    if settings.timesteps == "uniform":
+        return torch.randint(low, high, (count,), generator=generator)
+    normal = torch.randn(count, generator=generator, dtype=torch.float64)
+    share = (settings.logit_mean + settings.logit_deviation * normal).sigmoid()
+    return (low + share * (high - low)).long().clamp(low, high - 1)
+
+
+def draw_noise(shape: torch.Size, offset: float, generator: torch.Generator) -> Tensor:
+    """The noise of one batch, with some that shifts whole channels. Shapes: (B, C, H, W).
+
+    Source: Guttenberg 2023, "Diffusion with Offset Noise".
+    """
+    noise = torch.randn(shape, generator=generator)
+    if offset:
+        noise = noise + offset * torch.randn(*shape[:2], 1, 1, generator=generator)
+    return noise
+
+
+def target_of(prediction: str, x0: Tensor, noise: Tensor, alpha: Tensor) -> Tensor:
+    """What the network should say of x_t. Shapes: (B, C, H, W), alpha (B,).
+
+    Source: Salimans & Ho 2022 (arXiv:2202.00512) section 4 and appendix D.
+    """
+    a = alpha.view(-1, 1, 1, 1)
+    match prediction:
+        case "eps":
+            return noise
+        case "v":
+            return a.sqrt() * noise - (1 - a).sqrt() * x0
+        case "x0":
+            return x0
+    raise ValueError(f"{prediction} is no prediction")
+
+
+def min_snr_weight(prediction: str, alpha: Tensor, gamma: float) -> Tensor:
+    """The weight of each item's squared error: min(SNR, gamma) in x0 terms. Shapes: (B,).
+
+    Source: Hang et al. 2023 (arXiv:2303.09556) section 3.4, for eps, v and x0.
+    """
+    snr = alpha / (1 - alpha)
+    capped = snr.clamp(max=gamma)
+    return {"eps": capped / snr, "v": capped / (snr + 1), "x0": capped}[prediction]
+
+
+def item_losses(predicted: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
+    """The mean squared error of each item, of its masked part where it has a mask.
+
+    Shapes: (B, C, H, W) twice, mask (B, 1, H, W) 0..1 → (B,).
+    Source: Rombach et al. 2022 (arXiv:2112.10752) eq. 2.
+    """
+    error = (predicted.float() - target.float()).pow(2)
+    if mask is None:
+        return error.mean((1, 2, 3))
+    return (error.mean(1, keepdim=True) * mask).sum((1, 2, 3)) / mask.sum((1, 2, 3)).clamp(min=1e-6)
+
+
+def with_prior(losses: Tensor, is_class: Sequence[bool], weight: float) -> Tensor:
+    """The mean of the subject's losses plus `weight` times the mean of the class's.
+
+    Source: Ruiz et al. 2022 (DreamBooth, arXiv:2208.12242) eq. 2.
+    """
+    if not any(is_class):
+        return losses.mean()
+    of_class = torch.tensor(list(is_class), device=losses.device)
+    prior = weight * losses[of_class].mean()
+    return prior if all(is_class) else losses[~of_class].mean() + prior
+
+
+# Autoencoders -------------------------------------------------------------------------------------
 
 
 def _gradients(x: Tensor) -> tuple[Tensor, Tensor]:

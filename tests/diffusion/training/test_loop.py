@@ -13,9 +13,13 @@ from engine.diffusion.training.loop import (
     Loss,
     averaged_weights,
     fit,
-    learning_rate,
     progress_of,
 )
+from engine.diffusion.training.optimizers import OptimizerSettings
+from engine.diffusion.training.rates import RateSettings, rate_factor
+
+
+FAST = OptimizerSettings(lr=1e-2)
 
 
 def tiny_net() -> nn.Module:
@@ -36,7 +40,13 @@ class Interrupted(Exception):
 
 
 def test_resumed_run_equals_an_uninterrupted_one_bit_for_bit(tmp_path: Path) -> None:
-    config = LoopConfig(lr=1e-2, steps=40, warmup_steps=5, checkpoint_every_s=0.0)
+    config = LoopConfig(
+        optimizer=FAST,
+        steps=40,
+        rate=RateSettings(kind="cosine", warmup_steps=5),
+        average=0.99,
+        checkpoint_every_s=0.0,
+    )
     whole = tiny_net()
     expected = fit(whole, random_batches(whole), config, seed=1)
 
@@ -62,7 +72,7 @@ def test_resumed_run_equals_an_uninterrupted_one_bit_for_bit(tmp_path: Path) -> 
 
 
 def test_state_of_another_network_is_refused(tmp_path: Path) -> None:
-    config, path = LoopConfig(lr=1e-2, steps=2), tmp_path / "state.pt"
+    config, path = LoopConfig(optimizer=FAST, steps=2), tmp_path / "state.pt"
     net = tiny_net()
     fit(net, random_batches(net), config, seed=1, path=path)
     other = nn.Linear(3, 3)
@@ -71,7 +81,7 @@ def test_state_of_another_network_is_refused(tmp_path: Path) -> None:
 
 
 def test_torn_state_file_is_refused(tmp_path: Path) -> None:
-    config, path = LoopConfig(lr=1e-2, steps=2), tmp_path / "state.pt"
+    config, path = LoopConfig(optimizer=FAST, steps=2), tmp_path / "state.pt"
     net = tiny_net()
     fit(net, random_batches(net), config, seed=1, path=path)
     path.write_bytes(path.read_bytes()[:200])
@@ -80,17 +90,17 @@ def test_torn_state_file_is_refused(tmp_path: Path) -> None:
 
 
 def test_learning_rate_warms_up_holds_and_falls() -> None:
-    config = LoopConfig(lr=2.0, steps=100, warmup_steps=10, hold=0.5, final_lr=0.1)
-    assert learning_rate(config, 0, 0.0) == pytest.approx(0.2)
-    assert learning_rate(config, 50, 0.5) == pytest.approx(2.0)
-    assert learning_rate(config, 75, 0.75) == pytest.approx(2.0 * 0.55)
-    assert learning_rate(config, 99, 1.0) == pytest.approx(0.2)
+    rate = RateSettings(kind="cosine", warmup_steps=10, hold=0.5, final=0.1)
+    assert rate_factor(rate, 0, 0.0) == pytest.approx(0.1)
+    assert rate_factor(rate, 50, 0.5) == pytest.approx(1.0)
+    assert rate_factor(rate, 75, 0.75) == pytest.approx(0.55)
+    assert rate_factor(rate, 99, 1.0) == pytest.approx(0.1)
 
 
 def test_minutes_bound_the_run_by_the_clock() -> None:
     ticks = iter(float(second) for second in range(1000))
     net = tiny_net()
-    config = LoopConfig(lr=1e-3, minutes=0.5)
+    config = LoopConfig(minutes=0.5)
     state = fit(net, random_batches(net), config, seed=1, clock=lambda: next(ticks))
     assert progress_of(config, state) == 1.0
     assert state.elapsed_s == pytest.approx(30, abs=1)
@@ -98,7 +108,7 @@ def test_minutes_bound_the_run_by_the_clock() -> None:
 
 def test_average_is_lent_and_taken_back() -> None:
     net = tiny_net()
-    state = fit(net, random_batches(net), LoopConfig(lr=1e-2, steps=20, average=0.9), seed=1)
+    state = fit(net, random_batches(net), LoopConfig(optimizer=FAST, steps=20, average=0.9), seed=1)
     present = {name: value.clone() for name, value in net.state_dict().items()}
     with averaged_weights(net, state):
         assert any(not torch.equal(v, present[k]) for k, v in net.state_dict().items())
@@ -113,4 +123,4 @@ def test_a_loss_that_is_not_finite_stops_the_run() -> None:
         return net(torch.ones(1, 4)).sum() * math.nan
 
     with pytest.raises(EngineError, match="diverged"):
-        fit(net, broken, LoopConfig(lr=1e-2, steps=5), seed=1)
+        fit(net, broken, LoopConfig(optimizer=FAST, steps=5), seed=1)
