@@ -15,13 +15,21 @@ class Files(Protocol):
     def resolve(self, folder: str, name: str) -> Path:
         """The file `name` of a model folder (`checkpoints` …), `input`, `output` or `temp`.
 
-        `name` may end in an annotation ` [input]`, ` [output]` or ` [temp]`.
+        Those of `datasets` are folders. `name` may end in an annotation ` [input]`, ` [output]`
+        or ` [temp]`.
         Raises: MissingModel with the closest names; UnsafePath.
         """
         ...
 
     def digest(self, path: Path) -> str:
         """SHA-256 of a file (hex), remembered by path, size and times."""
+        ...
+
+    def work_folder(self, name: str) -> Path:
+        """A folder of that name for caches and unfinished work, under the user's folder.
+
+        It may not exist yet, and may be deleted at any time between runs. Raises: UnsafePath.
+        """
         ...
 
     def save(

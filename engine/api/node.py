@@ -182,7 +182,8 @@ def node(
 
     Parameters are inputs: `Annotated[int, Int(512, min=16)]`, `Image`, `Mask | None = None`
     (optional). A parameter `ctx: RunContext` is no socket. The return annotation gives the outputs:
-    one type, `tuple[A, B]`, or None. The function returns a value, a tuple, or a `NodeOutput`.
+    one type, `tuple[A, B]`, or None. The function returns a value, a tuple, or a `NodeOutput`
+    (`Annotated[NodeOutput, A, B]` when that has outputs A and B).
     `rename` maps parameter names to input names that Python cannot spell. `check_lazy` and
     `is_changed` take the same inputs as keyword arguments (missing ones are None).
     Raises: PluginError at decoration, when the signature cannot be read.
@@ -345,7 +346,10 @@ def _outputs(
     annotation = inspect.signature(function).return_annotation
     if annotation in (None, inspect.Signature.empty, NodeOutput):
         return ()
-    members = get_args(annotation) if get_origin(annotation) is tuple else (annotation,)
+    if get_origin(annotation) is Annotated and get_args(annotation)[0] is NodeOutput:
+        members = get_args(annotation)[1:]
+    else:
+        members = get_args(annotation) if get_origin(annotation) is tuple else (annotation,)
     outputs = []
     for index, member in enumerate(members):
         base, _ = _split(member)

@@ -277,6 +277,8 @@ def _no_file(folder: str, name: str, value: str, choices: Choices) -> Misfit:
         hint = did_you_mean(near)
     elif folder == "input":
         hint = "Upload the file, or choose one that is there."
+    elif folder == "datasets":
+        hint = "Select pictures with the node's button, or put a folder of them into input/."
     else:
         hint = f"Put the file into models/{folder}, or choose one that is there."
     return Misfit(

@@ -72,7 +72,9 @@ class Assets:
         return self.folders.resolve(folder, name)
 
     def file_digest(self, folder: str, name: str, check: Callable[[], None] = lambda: None) -> str:
-        """The digest of a file by its name; `check` is called while it is read, and may raise.
+        """The digest of a file by its name, or of a folder of datasets with all its files.
+
+        `check` is called while it is read, and may raise.
 
         Raises: MissingModel, UnsafePath, StorageError.
         """
@@ -87,7 +89,10 @@ class Assets:
                 left = (now - started) * (size - done) / done
                 self._announce(f"Reading {path.name}: {100 * done // size} %, {left:.0f} s left.")
 
-        return self.digests.digest(self.resolve(folder, name), progress)
+        path = self.resolve(folder, name)
+        if path.is_dir():
+            return self.digests.folder_digest(path, progress)
+        return self.digests.digest(path, progress)
 
     def read_ahead(self) -> None:
         """Read the model files whose digests are not known, beside everything else."""
@@ -148,6 +153,9 @@ class CallFiles:
 
     def digest(self, path: Path) -> str:
         return self.assets.digests.digest(path)
+
+    def work_folder(self, name: str) -> Path:
+        return self.assets.folders.join_under(self.assets.folders.state, name)
 
     def save(
         self,

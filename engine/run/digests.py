@@ -14,6 +14,7 @@ from engine.api.errors import MissingModel, StorageError
 Progress = Callable[[Path, int, int], None]  # file, bytes done, bytes in all
 
 _BLOCK = 4 << 20
+_READ_WHOLE = 5_000  # folders of more files are told apart by names, sizes and times
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS digests (
     path TEXT PRIMARY KEY, size INTEGER, mtime_ns INTEGER, ctime_ns INTEGER, inode INTEGER,
@@ -69,6 +70,23 @@ class Digests:
             ) from error
         return digest
 
+    def folder_digest(self, folder: Path, progress: Progress | None = None) -> str:
+        """A digest over the names and digests of all files in and below a folder.
+
+        Of more than 5000 files, names, sizes and times stand for their content.
+        Raises: MissingModel, StorageError.
+        """
+        files = sorted(_files_below(folder))
+        digest = hashlib.sha256()
+        for path in files:
+            if len(files) > _READ_WHOLE:
+                with suppress(OSError):
+                    digest.update(repr((str(path.relative_to(folder)), _stamp(path))).encode())
+            else:
+                line = f"{path.relative_to(folder).as_posix()}\n{self.digest(path, progress)}\n"
+                digest.update(line.encode("utf-8", "surrogateescape"))
+        return digest.hexdigest()
+
     def start_background(self, paths: Iterable[Path]) -> None:
         """Read files whose digests are not known, at idle priority, on a thread of its own.
 
@@ -108,6 +126,13 @@ class Digests:
                     "INSERT OR REPLACE INTO digests VALUES (?, ?, ?, ?, ?, ?)",
                     (str(path), *stamp, digest),
                 )
+
+
+def _files_below(folder: Path) -> Iterable[Path]:
+    """The files that are not hidden, nor in hidden folders."""
+    for root, folders, names in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        yield from (Path(root) / name for name in names if not name.startswith("."))
 
 
 def _stamp(path: Path) -> _Stamp:

@@ -18,6 +18,7 @@ from engine.graph.suggest import suggest
 
 WEIGHTS = frozenset((".safetensors", ".sft", ".ckpt", ".pt", ".pt2", ".pth", ".bin", ".pkl"))
 PLACES = ("input", "output", "temp", "user")
+DATASETS = "datasets"  # its entries are folders: those of pictures to train on
 
 # Kind of model -> the folders under models/ that hold it.
 KINDS: Mapping[str, tuple[str, ...]] = {
@@ -65,6 +66,7 @@ class Folders:
     temp: Path
     user: Path
     models: Mapping[str, tuple[Path, ...]]
+    datasets: tuple[Path, ...] = ()
     custom_nodes: tuple[Path, ...] = ()
     _listings: dict[Path, _Listing] = field(
         default_factory=dict[Path, _Listing], repr=False, compare=False
@@ -80,7 +82,9 @@ class Folders:
         return tuple(sorted(self.models))
 
     def paths(self, folder: str) -> tuple[Path, ...]:
-        """The paths of a kind of models, or of input, output, temp, user; () if unknown."""
+        """The paths of a kind of models, of datasets, input, output, temp, user; () if unknown."""
+        if folder == DATASETS:
+            return self.datasets
         places = {
             "input": self.input, "output": self.output, "temp": self.temp, "user": self.user
         }  # fmt: skip
@@ -89,8 +93,13 @@ class Folders:
         return self.models.get(ALIASES.get(folder, folder), ())
 
     def list_files(self, folder: str) -> Sequence[str]:
-        """The names of the files in a folder, sorted, with `/` between sub-folders."""
+        """The names of the files in a folder, sorted, with `/` between sub-folders.
+
+        Those of datasets are folders.
+        """
         names: dict[str, None] = {}
+        if folder == DATASETS:
+            return self._list_datasets()
         extensions = _extensions(folder)
         for root in self.paths(folder):
             for name in self._listing(root).names:
@@ -116,17 +125,33 @@ class Folders:
         return _inside(root, safe_name(name))
 
     def resolve(self, folder: str, name: str) -> Path:
-        """The existing file of that name. In model folders it may be a link to anywhere.
+        """The existing file of that name, or the folder of that name in datasets.
+
+        In model folders it may be a link to anywhere.
 
         Raises: MissingModel with the closest names; UnsafePath.
         """
         relative = safe_name(name)
         roots = self.paths(folder)
         for root in roots:
-            path = _inside(root, relative) if folder in PLACES else root / relative
-            if path.is_file():
+            path = _inside(root, relative) if self._is_ours(folder, root) else root / relative
+            if path.is_dir() if folder == DATASETS else path.is_file():
                 return path
         raise self._missing(folder, name, roots)
+
+    def _list_datasets(self) -> Sequence[str]:
+        names: set[str] = set()
+        for root in self.datasets:
+            below = (Path(path) for path in self._listing(root).changed_ns)
+            found = {path.relative_to(root).as_posix() for path in below if path != root}
+            if root == self.input:  # what lies in input/datasets has a name without it
+                found = {name for name in found if name.split("/")[0] != DATASETS}
+            names |= found
+        return sorted(names)
+
+    def _is_ours(self, folder: str, root: Path) -> bool:
+        """Whether clients may write there: then a link is not to be trusted."""
+        return folder in PLACES or (folder == DATASETS and root.is_relative_to(self.input))
 
     def _missing(self, folder: str, name: str, roots: Sequence[Path]) -> MissingModel:
         known = self.list_files(folder)
@@ -138,8 +163,10 @@ class Folders:
         else:
             where = " or ".join(str(root) for root in roots) or "a folder of that name"
             hint = f"Put it into {where}."
+        kind = "folder" if folder == DATASETS else "file"
         return MissingModel(
-            f"There is no file {_shown(name)} in {folder} ({len(known)} files there).", hint=hint
+            f"There is no {kind} {_shown(name)} in {folder} ({len(known)} {kind}s there).",
+            hint=hint,
         )
 
     def _listing(self, root: Path) -> _Listing:
@@ -175,13 +202,16 @@ def make_folders(
             if path not in known:
                 known.insert(0 if is_first else len(known), path)
     packs = [custom_nodes or base / "custom_nodes", *paths.pop("custom_nodes", ())]
+    inputs = input or base / "input"
+    datasets = [inputs / DATASETS, models / DATASETS, *paths.pop(DATASETS, ()), inputs]
     return Folders(
         base=base,
-        input=input or base / "input",
+        input=inputs,
         output=output or base / "output",
         temp=temp or base / "temp",
         user=user or base / "user",
         models={kind: tuple(found) for kind, found in paths.items()},
+        datasets=tuple(dict.fromkeys(datasets)),
         custom_nodes=tuple(packs),
     )
 

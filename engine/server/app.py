@@ -7,6 +7,7 @@ from itertools import product
 
 from aiohttp import web
 
+from engine.api.caption_files import CaptionsChanged
 from engine.api.errors import (
     EngineError,
     GraphInvalid,
@@ -22,6 +23,7 @@ from engine.run.queue import UnknownJob
 from engine.run.supervisor import WorkerUnavailable
 from engine.server import (
     asset_routes,
+    dataset_routes,
     extension_routes,
     info_routes,
     job_routes,
@@ -59,6 +61,7 @@ _STATUS: dict[type[EngineError], int] = {
     NotReady: 503,
     WorkerUnavailable: 503,
     Conflict: 409,
+    CaptionsChanged: 409,
     UnknownJob: 404,
 }
 
@@ -94,6 +97,7 @@ def all_routes() -> tuple[Route, ...]:
         *asset_routes.ROUTES,
         *info_routes.ROUTES,
         *model_routes.ROUTES,
+        *dataset_routes.ROUTES,
         *user_routes.ROUTES,
         *extension_routes.ROUTES,
         *page_routes.ROUTES,

@@ -2,9 +2,9 @@
 
 import io
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-from PIL import Image, PngImagePlugin, UnidentifiedImageError
+from PIL import Image, ImageOps, PngImagePlugin, UnidentifiedImageError
 
 from engine.server.bodies import BadRequest
 
@@ -85,6 +85,29 @@ def _channel(picture: Image.Image, channel: str) -> Image.Image:
 
 def _mode(picture: Image.Image) -> str:
     return picture.mode if picture.mode in ("RGB", "RGBA", "L", "LA") else "RGB"
+
+
+def thumbnail(path: Path, side_px: int) -> bytes:
+    """A picture as WebP with sides of at most `side_px`, upright; deep grey by its own range.
+
+    Raises: NoPicture.
+    """
+    try:
+        with Image.open(path, formats=FORMATS) as opened:
+            opened.draft("RGB", (side_px, side_px))
+            picture = ImageOps.exif_transpose(opened)
+            if picture.mode in ("F", "I") or picture.mode.startswith("I;16"):
+                picture = picture.convert("F")
+                low, high = cast(tuple[float, float], picture.getextrema())
+                scale = 255 / (high - low) if high > low else 0.0
+                picture = picture.point(lambda v: v * scale - low * scale).convert("L")
+            picture.thumbnail((side_px, side_px))
+            out = io.BytesIO()
+            shown = picture.convert("RGBA" if picture.has_transparency_data else "RGB")
+            shown.save(out, format="WEBP", quality=80)
+    except _FAULTS as error:
+        raise NoPicture(f"'{path.name}' is no picture that can be read.") from error
+    return out.getvalue()
 
 
 def put_mask(original: Path, mask: Path, out: Path) -> None:

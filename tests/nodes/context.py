@@ -21,12 +21,15 @@ class FolderFiles:
         path = (
             root if folder in ("input", "output", "temp") else self.base / "models" / folder
         ) / name
-        if not path.is_file():
+        if not (path.is_dir() if folder == "datasets" else path.is_file()):
             raise MissingModel(f"{folder} has no file {name}.")
         return path
 
     def digest(self, path: Path) -> str:
-        return hashlib.sha256(str(path).encode()).hexdigest()
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+
+    def work_folder(self, name: str) -> Path:
+        return self.base / "user" / "weft" / name
 
     def save(
         self,

@@ -80,3 +80,25 @@ def test_background_reads_and_stops(tmp_path: Path):
 def test_missing_file_is_named(tmp_path: Path):
     with pytest.raises(MissingModel, match="gone"):
         Digests(tmp_path / "d.sqlite").digest(tmp_path / "gone")
+
+
+def test_a_folder_digest_is_of_names_and_content(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    folder = tmp_path / "pictures"
+    (folder / "sub").mkdir(parents=True)
+    (folder / "a.png").write_bytes(b"a")
+    (folder / "sub" / "b.txt").write_bytes(b"b")
+    digests = Digests(tmp_path / "d.sqlite")
+    first = digests.folder_digest(folder)
+    (folder / ".hidden").write_bytes(b"x")
+    os.utime(folder / "a.png", (1, 1))
+    assert digests.folder_digest(folder) == first
+    (folder / "sub" / "b.txt").write_bytes(b"c")
+    second = digests.folder_digest(folder)
+    (folder / "a.png").rename(folder / "z.png")
+    third = digests.folder_digest(folder)
+    assert len({first, second, third}) == 3
+    monkeypatch.setattr("engine.run.digests._READ_WHOLE", 1)
+    stamped = digests.folder_digest(folder)
+    assert digests.folder_digest(folder) == stamped
+    os.utime(folder / "z.png", (2, 2))
+    assert digests.folder_digest(folder) != stamped

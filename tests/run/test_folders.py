@@ -197,3 +197,28 @@ def test_large_folders_are_listed_once(tmp_path: Path, monkeypatch: pytest.Monke
     for _ in range(10):
         assert len(found.list_files("loras")) == 2000
     assert listed == []
+
+
+def test_datasets_are_folders_of_input_models_and_allowed_places(tmp_path: Path):
+    for name in ("input/datasets/cats", "input/dogs/two", "models/datasets/coco/val",
+                 "elsewhere/faces", "input/datasets/.hidden", "outside/secret"):  # fmt: skip
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "input/file.png").write_bytes(b"x")
+    (tmp_path / "more.yaml").write_text("mine:\n  datasets: elsewhere\n")
+    folders = make_folders(
+        base=tmp_path, models=tmp_path / "models", extra_model_paths=[tmp_path / "more.yaml"]
+    )
+    assert folders.list_files("datasets") == [
+        "cats", "coco", "coco/val", "dogs", "dogs/two", "faces"
+    ]  # fmt: skip
+    assert folders.resolve("datasets", "cats") == tmp_path / "input/datasets/cats"
+    assert folders.resolve("datasets", "faces") == tmp_path / "elsewhere/faces"
+    assert "datasets" not in folders.kinds()
+    with pytest.raises(MissingModel, match="no folder"):
+        folders.resolve("datasets", "file.png")
+    for name in ("../outside/secret", str(tmp_path / "outside")):
+        with pytest.raises(UnsafePath):
+            folders.resolve("datasets", name)
+    (tmp_path / "input/link").symlink_to(tmp_path / "outside")
+    with pytest.raises(UnsafePath):
+        folders.resolve("datasets", "link")
