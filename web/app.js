@@ -124,6 +124,7 @@ export function createApp(root) {
             at,
           );
       },
+      openDataset: (id, name) => void context.captions.open(id, name),
       addressOf: (file) => api.view(file, "webp;90"),
     };
   }

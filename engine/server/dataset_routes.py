@@ -8,6 +8,7 @@ from typing import Any, cast
 from aiohttp import web
 
 from engine.api.caption_files import Captions, inside, is_picture, read_captions, write_captions
+from engine.run.folders import DATASETS
 from engine.server.bodies import BadRequest, NotFound, object_field, read_object, text_field
 from engine.server.pictures import thumbnail
 from engine.server.prompt_routes import answer
@@ -30,7 +31,8 @@ async def captions(request: web.Request) -> web.Response:
     """The pictures of a dataset folder with their captions."""
     name = request.query.get("folder")
     folder = _folder(request, name)
-    return answer(await asyncio.to_thread(lambda: _told(name, folder, read_captions(folder))))
+    found = await asyncio.to_thread(read_captions, folder)
+    return answer(await asyncio.to_thread(_told, request, name, folder, found))
 
 
 async def change_captions(request: web.Request) -> web.Response:
@@ -45,10 +47,11 @@ async def change_captions(request: web.Request) -> web.Response:
         written = await asyncio.to_thread(
             write_captions, folder, cast(dict[str, str], texts), revision or ""
         )
-    return answer(await asyncio.to_thread(_told, name, folder, written))
+    return answer(await asyncio.to_thread(_told, request, name, folder, written))
 
 
-def _told(name: str | None, folder: Path, found: Captions) -> Json:
+def _told(request: web.Request, name: str | None, folder: Path, found: Captions) -> Json:
+    uploads = request.app[SERVICES].folders.join("input", DATASETS)
     present = [row for row in found.rows if inside(folder, row.file_name).is_file()]
     return {
         "folder": name,
@@ -56,6 +59,7 @@ def _told(name: str | None, folder: Path, found: Captions) -> Json:
         "source": found.source,
         "revision": found.revision,
         "count": len(present),
+        "takes_pictures": folder.is_relative_to(uploads),  # of /upload/image
         "pictures": [{"file": r.file_name, "text": r.text} for r in present[:_MAX_SHOWN]],
     }
 
@@ -90,6 +94,7 @@ _CAPTIONS = {
     "source": "metadata.jsonl",
     "revision": "0f3a",
     "count": 1,
+    "takes_pictures": True,
     "pictures": [{"file": "a.png", "text": "a cat"}],
 }
 

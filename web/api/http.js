@@ -13,6 +13,8 @@ import { parseJson, toJson } from "../graph/json.js";
  * @typedef {{id: string, status: string, create_time: number, execution_start_time: number | null,
  *   execution_end_time: number | null, preview_output: (FileRef & {nodeId: string}) | null,
  *   outputs_count: number, workflow_id: string | null, execution_error?: any}} JobSummary
+ * @typedef {{folder: string, kind: string, source: string, revision: string, count: number,
+ *   takes_pictures: boolean, pictures: {file: string, text: string}[]}} CaptionSet
  * @typedef {{kind: string, name: string, family: string, size: number, modified: number,
  *   sha256: string, folder: string, problem: string}} ModelFile
  */
@@ -202,15 +204,39 @@ export function createApi(base = document.baseURI) {
      * Put a picture into the input folder.
      * @param {Blob} picture
      * @param {string} name
-     * @param {{overwrite?: boolean}} [more]
+     * @param {{overwrite?: boolean, subfolder?: string}} [more]
      * @returns {Promise<{name: string, subfolder: string, type: string}>}
      */
-    upload: (picture, name, { overwrite = false } = {}) => {
+    upload: (picture, name, { overwrite = false, subfolder = "" } = {}) => {
       const form = new FormData();
       form.append("image", picture, name);
+      if (subfolder) form.append("subfolder", subfolder);
       if (overwrite) form.append("overwrite", "true");
       return call("POST", "upload/image", form);
     },
+
+    /**
+     * The pictures of a dataset with their captions; null if there is no such dataset.
+     * @param {string} folder
+     * @returns {Promise<CaptionSet | null>}
+     */
+    captions: (folder) =>
+      call("GET", `weft/datasets/captions?folder=${encodeURIComponent(folder)}`).catch(
+        nullIfUnknown,
+      ),
+
+    /**
+     * Write some captions; 409 when `revision` is not that of the captions on disk.
+     * @param {string} folder
+     * @param {string} revision
+     * @param {Record<string, string>} texts by file name
+     * @returns {Promise<CaptionSet>}
+     */
+    saveCaptions: (folder, revision, texts) =>
+      call("POST", "weft/datasets/captions", { folder, revision, texts }),
+
+    /** The address of a small form of a picture. @param {string} folder @param {string} file */
+    datasetPicture: (folder, file) => address("weft/datasets/picture", { folder, file }),
 
     /**
      * A file of the page itself, as JSON.

@@ -101,6 +101,18 @@ export function followFiles({ scene, context, edit }) {
     return files.length > 0;
   }
 
+  /** The dataset input of the node that pictures are dropped on. @param {DragEvent} event */
+  function datasetUnder(event) {
+    const files = [...(event.dataTransfer?.files ?? [])];
+    if (files.length === 0 || !files.every((file) => file.type.startsWith("image/"))) return null;
+    const target = /** @type {Element | null} */ (event.target);
+    const id = /** @type {HTMLElement | null} */ (target?.closest(".node"))?.dataset.id ?? "";
+    const { document, specs } = store.get();
+    const spec = specs.get(document.nodes.get(id)?.type ?? "");
+    const input = spec?.inputs.find((one) => one.options.dataset_upload)?.name;
+    return input ? { id, input } : null;
+  }
+
   window.addEventListener("dragover", (event) => {
     event.preventDefault();
     scene.root.classList.add("dropping");
@@ -115,7 +127,10 @@ export function followFiles({ scene, context, edit }) {
     const at = scene.point(event);
     const type = event.dataTransfer.getData(NODE_DRAG);
     const spec = store.get().specs.get(type);
-    if (spec) {
+    const dataset = datasetUnder(event);
+    if (dataset) {
+      context.captions.add(dataset.id, dataset.input, [...event.dataTransfer.files]);
+    } else if (spec) {
       const made = addNode(store.get().document, type, spec, at);
       store.edit(`Add ${spec.title}`, () => made.document, { select: [made.id] });
     } else {

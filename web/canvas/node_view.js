@@ -26,6 +26,7 @@ import { createTrainingView } from "./training_view.js";
  * @property {(id: string) => void} rename
  * @property {(id: string, name: string, file: File) => void} upload
  * @property {(id: string, at: number) => void} openPicture
+ * @property {(id: string, name: string) => void} openDataset
  * @property {(file: import("../api/http.js").FileRef) => string} addressOf
  *
  * @typedef {object} Frame what a node is shown from
@@ -89,6 +90,7 @@ export function createNodeView(host, first) {
       set: (value, isOngoing) => host.setValue(id, input.name, value, isOngoing),
       setControl: (control) => host.setControl(id, input.name, control),
       pick: host.pick,
+      openDataset: () => host.openDataset(id, input.name),
     }),
   );
   const pictures = layout.hasPicture ? pictureBox((at) => host.openPicture(id, at)) : null;
@@ -153,7 +155,8 @@ export function createNodeView(host, first) {
       const value = isPrimitive ? node.widgets_values?.[0] : values[input.name];
       const isLinked = Boolean(linkInto(document, node, input.name));
       widgets[at].element.classList.toggle("linked", isLinked);
-      widgets[at].update({ value, control: control[input.name], isLinked });
+      const { name, choices } = input;
+      widgets[at].update({ value, control: control[name], isLinked, choices });
     }
     if (definition) element.dataset.note = "sub-graph";
     else if (!type) element.dataset.note = "This node type is not installed. It is kept as it is.";

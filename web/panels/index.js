@@ -5,6 +5,7 @@
  * panels use. The side bar then makes each panel of `PANELS` with the same context.
  */
 
+import { createCaptions } from "./captions.js";
 import { galleryPanel } from "./gallery.js";
 import { libraryPanel } from "./library.js";
 import { modelsPanel } from "./models.js";
@@ -29,6 +30,7 @@ import { workflowsPanel } from "./workflows.js";
  * @property {import("../commands.js").Commands} commands
  * @property {import("./notices.js").Notices} notices
  * @property {ReturnType<typeof createViewer>} viewer
+ * @property {import("./captions.js").CaptionEditor} captions
  * @property {(panelId: string) => void} [showPanel] set by the side bar
  *
  * @typedef {object} Panel
@@ -51,7 +53,7 @@ export const PANELS = [
 ];
 
 /**
- * @param {Omit<Context, "notices" | "viewer">} parts
+ * @param {Omit<Context, "notices" | "viewer" | "captions">} parts
  * @param {HTMLElement} [host]
  * @returns {Context}
  */
@@ -59,6 +61,7 @@ export function installOverlays(parts, host = document.body) {
   const context = /** @type {Context} */ (parts);
   context.notices = createNotices(host);
   context.viewer = createViewer(context);
+  context.captions = createCaptions(context);
   const palette = createPalette(context);
   const sheet = createShortcutSheet(context);
   const settings = createSettings(context);

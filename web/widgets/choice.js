@@ -22,11 +22,10 @@ export function choiceWidget(spec, host) {
  */
 function plain(spec, host) {
   const input = el("select", { class: "widget-input", "aria-label": host.label });
-  input.append(
-    ...spec.choices.map((choice, at) => el("option", { value: String(at) }, String(choice))),
-  );
+  /** @type {any[]} */
+  let choices = [];
   input.addEventListener("change", () => {
-    const choice = spec.choices[Number(input.value)];
+    const choice = choices[Number(input.value)];
     if (choice !== undefined) host.set(choice, false);
   });
   /** @type {HTMLOptionElement | null} */
@@ -34,9 +33,15 @@ function plain(spec, host) {
   return {
     input,
     /** @param {import("./make_widget.js").Shown} shown */
-    update({ value, isLinked }) {
+    update({ value, isLinked, choices: now = spec.choices }) {
       input.disabled = isLinked;
-      const at = spec.choices.indexOf(value);
+      if (choices !== now) {
+        choices = now; // files came or went
+        input.replaceChildren(
+          ...choices.map((choice, at) => el("option", { value: String(at) }, String(choice))),
+        );
+      }
+      const at = choices.indexOf(value);
       input.classList.toggle("wrong", at < 0 && !isLinked);
       unknown?.remove();
       unknown = null;
@@ -61,15 +66,18 @@ function filtered(spec, host) {
     "aria-haspopup": "dialog",
     "aria-expanded": "false",
   });
+  let choices = spec.choices;
   input.addEventListener("click", async () => {
-    const choice = await host.pick(spec.choices.map(String), input);
-    if (choice >= 0) host.set(spec.choices[choice], false);
+    const offered = choices;
+    const choice = await host.pick(offered.map(String), input);
+    if (choice >= 0) host.set(offered[choice], false);
   });
   return {
     input,
     /** @param {import("./make_widget.js").Shown} shown */
-    update({ value, isLinked }) {
-      const isKnown = spec.choices.includes(value);
+    update({ value, isLinked, choices: now = spec.choices }) {
+      choices = now;
+      const isKnown = choices.includes(value);
       input.disabled = isLinked;
       input.classList.toggle("wrong", !isKnown && !isLinked);
       input.textContent = isKnown ? String(value) : missingWords(value);

@@ -1,6 +1,7 @@
 /** The widget of an input, by its type. */
 
 import { choiceWidget } from "./choice.js";
+import { datasetWidget } from "./dataset.js";
 import { numberWidget } from "./number.js";
 import { textWidget } from "./text.js";
 import { toggleWidget } from "./toggle.js";
@@ -12,8 +13,10 @@ import { toggleWidget } from "./toggle.js";
  * @property {(value: any, isOngoing: boolean) => void} set `isOngoing`: typing or dragging goes on
  * @property {(control: string) => void} setControl
  * @property {(items: string[], anchor: HTMLElement) => Promise<number>} pick from a filtered list
+ * @property {() => void} openDataset show the pictures and captions of a dataset input
  *
- * @typedef {{value: any, control?: string, isLinked: boolean}} Shown
+ * @typedef {{value: any, control?: string, isLinked: boolean, choices?: any[]}} Shown `choices` of
+ *   a COMBO as they are now
  * @typedef {object} Widget
  * @property {HTMLElement} element
  * @property {HTMLElement} input what takes the focus
@@ -33,7 +36,7 @@ export function makeWidget(spec, host) {
     case "BOOLEAN":
       return toggleWidget(spec, host);
     case "COMBO":
-      return choiceWidget(spec, host);
+      return spec.options.dataset_upload ? datasetWidget(spec, host) : choiceWidget(spec, host);
     default:
       return textWidget(spec, host);
   }
