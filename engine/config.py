@@ -44,6 +44,7 @@ class Config:
     disk_cache_gb: float | None = None  # None = 10 GB or 10 % of the free disk
     preview_method: PreviewMethod = "auto"
     saves_metadata: bool = True  # prompt and workflow go into pictures
+    marks_origin: bool = True  # pictures say that a model made them; False = --no-provenance
 
     load_packs: bool = True
     allow_all_packs: bool = False

@@ -130,6 +130,13 @@ def add_run_flags(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--preview-method", choices=["none", "auto", "latent2rgb", "taesd"], default="auto"
     )
+    saving = parser.add_argument_group("saving")
+    saving.add_argument("--disable-metadata", action="store_true", help="no workflow in pictures")
+    saving.add_argument(
+        "--no-provenance",
+        action="store_true",
+        help="do not mark pictures as made by a model (IPTC digital source type)",
+    )
     packs = parser.add_argument_group("node packs")
     packs.add_argument("--disable-all-custom-nodes", action="store_true")
     packs.add_argument("--allow-packs", choices=["all"], help="load packs without asking")
@@ -165,7 +172,6 @@ def serve_parser() -> argparse.ArgumentParser:
         parser.add_argument(f"--{name}", help=argparse.SUPPRESS, action="store_true")
     for name in NO_EFFECT_WITH_VALUE:
         parser.add_argument(f"--{name}", nargs="*", help=argparse.SUPPRESS)
-    parser.add_argument("--disable-metadata", action="store_true", help="no workflow in pictures")
     return parser
 
 
@@ -241,6 +247,7 @@ def config_of(options: argparse.Namespace, argv: Sequence[str] = ()) -> Config:
         disk_cache_gb=values.get("cache_disk_gb"),
         preview_method=values.get("preview_method", default.preview_method),
         saves_metadata=not values.get("disable_metadata", False),
+        marks_origin=not values.get("no_provenance", False),
         load_packs=not values.get("disable_all_custom_nodes", False),
         allow_all_packs=values.get("allow_packs") == "all",
         dev=values.get("dev", False),

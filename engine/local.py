@@ -27,6 +27,7 @@ from engine.graph.validate import Validation, nodes_with_own_check, validate, wi
 from engine.graph.workflow import to_prompt
 from engine.run.core import JobRequest
 from engine.run.folders import Folders
+from engine.run.picture_texts import PICTURES, read_picture_texts
 from engine.worker_main import Parts, build_parts
 
 if TYPE_CHECKING:
@@ -266,7 +267,7 @@ def read_workflow(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise EngineError(f"{path} cannot be read: {error.strerror}.") from error
     text = data.decode("utf-8", errors="replace")
-    if path.suffix.lower() in (".png", ".webp", ".jpg", ".jpeg"):
+    if path.suffix.lower() in PICTURES:
         text = _embedded(path)
     try:
         document = json.loads(text)
@@ -279,14 +280,9 @@ def read_workflow(path: Path) -> dict[str, Any]:
 
 def _embedded(path: Path) -> str:
     """The prompt, or else the workflow, that a picture carries."""
-    from PIL import Image, UnidentifiedImageError
-
-    try:
-        with Image.open(path) as image:
-            found = image.info.get("prompt") or image.info.get("workflow")
-    except (OSError, UnidentifiedImageError) as error:
-        raise EngineError(f"{path} is no readable picture: {error}.") from error
-    if not isinstance(found, str):
+    texts = read_picture_texts(path)
+    found = texts.get("prompt") or texts.get("workflow")
+    if found is None:
         raise EngineError(f"{path} carries no workflow.", hint="Pictures that Weft saved do.")
     return found
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from engine.api.context import Saving
 from engine.api.errors import Problem
 from engine.api.events import LogLine, RunEvent
 from engine.config import ROOT, Config
@@ -166,6 +167,7 @@ def build_parts(
         emit,
         environment=_environment(device, config, torch.__version__),
         past=PastKeys(state / "reasons.json"),
+        saving=Saving(writes_metadata=config.saves_metadata, marks_origin=config.marks_origin),
         node_mode=torch.no_grad,
     )
     parts = Parts(

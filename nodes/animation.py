@@ -1,17 +1,14 @@
 """Nodes that save a batch of pictures as one moving picture."""
 
-import json
 from typing import Annotated, Any, BinaryIO
-
-from PIL import Image as Pictures
-from PIL.PngImagePlugin import PngInfo
 
 from engine.api import Choice, Float, Image, Int, NodeOutput, RunContext, Text, Toggle, node
 from engine.diffusion.image_ops import to_pil
+from engine.diffusion.image_writing import PictureTexts
+from nodes.picture_texts import origin_of, workflow_texts
 
 _CATEGORY = "image/animation"
 _METHODS = {"default": 4, "fastest": 0, "slowest": 6}
-_MODEL = 0x0110  # EXIF: in this entry and those below it readers look for a workflow
 _Fps = Annotated[float, Float(6.0, min=0.01, max=1000.0, step=0.01)]
 _Prefix = Annotated[str, Text("ComfyUI")]
 
@@ -35,10 +32,8 @@ def _saved(
     return NodeOutput(ui={"images": [entry], "animated": (len(images) > 1,)})
 
 
-def _parts(ctx: RunContext) -> dict[str, str]:
-    """What the pictures were made by, as texts by name."""
-    parts = {"prompt": ctx.prompt, **ctx.extra_pnginfo}
-    return {key: json.dumps(value) for key, value in parts.items()}
+def _told(ctx: RunContext) -> PictureTexts:
+    return PictureTexts(texts=workflow_texts(ctx), xmp=origin_of(ctx))
 
 
 @node("SaveAnimatedWEBP", title="SaveAnimatedWEBP", category=_CATEGORY, is_output=True)
@@ -52,9 +47,7 @@ def save_animated_webp(
     ctx: RunContext,
 ) -> NodeOutput:
     """Saves pictures as a moving WebP with its workflow inside."""
-    exif = Pictures.Exif()
-    for place, (key, text) in enumerate(_parts(ctx).items()):
-        exif[_MODEL - place] = f"{key}:{text}"
+    told = _told(ctx)
     return _saved(
         ctx,
         images,
@@ -64,7 +57,8 @@ def save_animated_webp(
         lossless=lossless,
         quality=quality,
         method=_METHODS[method],
-        exif=exif,
+        exif=told.exif(),
+        xmp=told.xmp or b"",
     )
 
 
@@ -77,11 +71,14 @@ def save_animated_png(
     ctx: RunContext,
 ) -> NodeOutput:
     """Saves pictures as a moving PNG with its workflow inside."""
-    info = PngInfo()
-    for key, text in _parts(ctx).items():
-        info.add_text(key, text)
     return _saved(
-        ctx, images, filename_prefix, "png", fps, pnginfo=info, compress_level=compress_level
+        ctx,
+        images,
+        filename_prefix,
+        "png",
+        fps,
+        pnginfo=_told(ctx).png_info(),
+        compress_level=compress_level,
     )
 
 

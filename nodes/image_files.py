@@ -1,15 +1,14 @@
 """Nodes that read and write picture files."""
 
-import json
 from collections.abc import Mapping
 from typing import Annotated, Any, BinaryIO
 
-from PIL.PngImagePlugin import PngInfo
-
-from engine.api import Choice, Image, Mask, NodeOutput, RunContext, Text, node
+from engine.api import Choice, Image, Int, Mask, NodeError, NodeOutput, RunContext, Text, node
 from engine.diffusion import mask_ops
 from engine.diffusion.image_ops import to_pil
 from engine.diffusion.image_reading import read_channel, read_pictures
+from engine.diffusion.image_writing import FORMATS, PictureTexts, picture_writer
+from nodes.picture_texts import METADATA, origin_of, workflow_texts
 
 _INPUT = Annotated[str, Choice(folder="input", image_upload=True)]
 
@@ -34,10 +33,8 @@ def _save_pngs(
     ctx: RunContext, images: Image, *, prefix: str, folder: str, compress_level: int
 ) -> NodeOutput:
     """Saves a batch; what the pictures were made by goes into their text chunks."""
-    info = PngInfo()
-    info.add_text("prompt", json.dumps(ctx.prompt))
-    for key, value in ctx.extra_pnginfo.items():
-        info.add_text(key, json.dumps(value))
+    xmp = origin_of(ctx) if folder == "output" else None
+    info = PictureTexts(texts=workflow_texts(ctx), xmp=xmp).png_info()
     saved: list[Mapping[str, Any]] = []
     for index, image in enumerate(images):
         picture = to_pil(image)
@@ -83,4 +80,54 @@ def mask_preview(mask: Mask, ctx: RunContext) -> NodeOutput:
     return _preview(ctx, mask_ops.to_image(mask))
 
 
-NODES = [load_image, load_image_mask, save_image, preview_image, mask_preview]
+@node(
+    "SavePicture",
+    title="Save Picture (format, metadata)",
+    category="image",
+    search=("save", "export", "jpeg", "jpg", "webp", "avif", "16 bit", "share", "a1111"),
+    is_output=True,
+)
+def save_picture(
+    images: Image,
+    filename_prefix: Annotated[str, Text("ComfyUI")],
+    format: Annotated[str, Choice(tuple(FORMATS), default="PNG")],
+    quality: Annotated[
+        int, Int(90, min=1, max=100, tooltip="For JPEG, WebP and AVIF; larger is better.")
+    ],
+    metadata: Annotated[
+        str,
+        Choice(
+            tuple(METADATA),
+            default="workflow",
+            tooltip="workflow: opens again here. parameters: the text that A1111 and many sites "
+            "read. none: a copy to share.",
+        ),
+    ],
+    ctx: RunContext,
+) -> NodeOutput:
+    """Saves pictures as PNG (8 or 16 bit), JPEG, WebP or AVIF.
+
+    You choose what the files tell: the workflow, the parameters as A1111 writes them, both, or
+    nothing, for a copy to share.
+    """
+    if format not in FORMATS:
+        raise NodeError(
+            f"The format {format} cannot be written here.", hint=f"There are {', '.join(FORMATS)}."
+        )
+    saved: list[Mapping[str, Any]] = []
+    for index, image in enumerate(images):
+        size_px = (image.shape[1], image.shape[0])
+        told = METADATA[metadata](ctx, size_px)
+        saved.append(
+            ctx.files.save(
+                picture_writer(image, FORMATS[format], quality, told),
+                prefix=filename_prefix,
+                extension=FORMATS[format].extension,
+                index=index,
+                size_px=size_px,
+            )
+        )
+    return NodeOutput(ui={"images": saved})
+
+
+NODES = [load_image, load_image_mask, save_image, save_picture, preview_image, mask_preview]

@@ -1,10 +1,10 @@
 """Nodes that read and write latents."""
 
-import json
 from typing import Annotated, BinaryIO
 
 from engine.api import Choice, Latent, NodeOutput, RunContext, Text, node
 from engine.diffusion.latent_files import latent_bytes, read_latent
+from nodes.picture_texts import workflow_texts
 
 
 @node("SaveLatent", title="SaveLatent", category="_for_testing", is_output=True)
@@ -12,8 +12,7 @@ def save_latent(
     samples: Latent, filename_prefix: Annotated[str, Text("latents/ComfyUI")], ctx: RunContext
 ) -> NodeOutput:
     """Saves a latent, with its workflow inside. Masks are not kept."""
-    parts = {"prompt": ctx.prompt, **ctx.extra_pnginfo}
-    data = latent_bytes(samples, {key: json.dumps(value) for key, value in parts.items()})
+    data = latent_bytes(samples, workflow_texts(ctx))
 
     def write(file: BinaryIO) -> None:
         file.write(data)

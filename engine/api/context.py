@@ -1,6 +1,7 @@
 """What a node may ask of the engine while it runs: progress, cancel, models, files, log."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn, Protocol
 
@@ -53,6 +54,18 @@ class Files(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Saving:
+    """What saved files may tell about themselves.
+
+    `writes_metadata`: the prompt and workflow go into them. `marks_origin`: pictures say that a
+    model made them (IPTC digital source type).
+    """
+
+    writes_metadata: bool = True
+    marks_origin: bool = True
+
+
 class RunContext(Protocol):
     """The engine as one node call sees it. A parameter of this type is no socket."""
 
@@ -71,6 +84,9 @@ class RunContext(Protocol):
     def extra_pnginfo(self) -> Mapping[str, Any]:
         """What the client wants kept in pictures, such as {"workflow": …}."""
         ...
+
+    @property
+    def saving(self) -> Saving: ...
 
     @property
     def models(self) -> "ModelPool": ...

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from threading import Lock
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from engine.api.context import Files
+from engine.api.context import Files, Saving
 from engine.api.errors import Cancelled, GaveWay
 from engine.api.events import (
     LogLine,
@@ -80,6 +80,7 @@ class JobScope:
     job_id: str
     prompt: Callable[[str], Mapping[str, Any]]  # as the node of that id sees it
     extra_pnginfo: Mapping[str, Any]
+    saving: Saving
     models: "ModelPool"
     wants_previews: bool
     previews: Previews
@@ -110,6 +111,10 @@ class NodeContext:
     @property
     def extra_pnginfo(self) -> Mapping[str, Any]:
         return self.scope.extra_pnginfo
+
+    @property
+    def saving(self) -> Saving:
+        return self.scope.saving
 
     @property
     def models(self) -> "ModelPool":

@@ -13,7 +13,7 @@ from queue import SimpleQueue
 from threading import Event
 from typing import TYPE_CHECKING, Any, Protocol
 
-from engine.api.context import Files, RunContext
+from engine.api.context import Files, RunContext, Saving
 from engine.api.errors import Cancelled, EngineError, GaveWay, GraphInvalid, Problem
 from engine.api.events import (
     ErrorReport,
@@ -102,6 +102,7 @@ class WorkerCore:
         *,
         environment: str = "",
         past: PastKeys | None = None,
+        saving: Saving | None = None,
         node_mode: Callable[[], AbstractContextManager[Any]] = nullcontext,
     ) -> None:
         self._registry = registry
@@ -111,6 +112,7 @@ class WorkerCore:
         self._emit = emit
         self._environment = environment
         self._past = past or PastKeys()
+        self._saving = saving or Saving()
         self._node_mode = node_mode
         self._loop = LoopThread(node_mode)
         self._previews = Previews(emit)
@@ -232,6 +234,7 @@ class WorkerCore:
             job_id=job.job_id,
             prompt=prompt,
             extra_pnginfo=job.extra_pnginfo,
+            saving=self._saving,
             models=self._pool,
             wants_previews=job.wants_previews,
             previews=self._previews,

@@ -10,6 +10,7 @@ from PIL import Image
 from engine.api.errors import EngineError, GraphInvalid
 from engine.commands import run, validate
 from engine.config import ROOT, Config
+from engine.diffusion.image_writing import FORMATS
 from engine.local import Weft
 from tests.tiny_checkpoint import write_tiny_checkpoint
 
@@ -96,6 +97,25 @@ def test_run_prints_the_files(base: Path, tmp_path: Path, capsys: pytest.Capture
     assert Path(path).parent == tmp_path
     assert Path(path).exists()
     assert "KSampler" in shown.err
+
+
+def test_flags_say_what_a_picture_tells(base: Path, tmp_path: Path):
+    run.main(flags(base, "--set", "3.seed=11", "--output", tmp_path / "a"))
+    more = ("--disable-metadata", "--no-provenance", "--cache-none")
+    run.main(flags(base, "--set", "3.seed=11", "--output", tmp_path / "b", *more))
+    (told,), (silent,) = ((tmp_path / name).glob("*.png") for name in "ab")
+    with Image.open(told) as picture:
+        assert "prompt" in picture.info and b"trainedAlgorithmicMedia" in picture.info["xmp"]
+    with Image.open(silent) as picture:
+        assert not picture.info
+
+
+def test_a_picture_of_any_format_loads_as_its_workflow(weft: Weft, base: Path):
+    workflow = weft.load(base / "workflow.json")
+    workflow.prompt["9"] |= {"class_type": "SavePicture"}
+    for name in FORMATS:
+        made = workflow.set("9.format", name).set("9.quality", 90).set("9.metadata", "workflow")
+        assert weft.load(made.run().files[0]).prompt == workflow.prompt, name
 
 
 def test_validate_tells_all_and_fails(base: Path, capsys: pytest.CaptureFixture[str]):

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, NoReturn
 
+from engine.api.context import Saving
 from engine.api.errors import Cancelled, GaveWay, MissingModel
 from engine.diffusion.residency import ModelPool
 
@@ -58,6 +59,7 @@ class Context:
     models: Any = field(default_factory=ModelPool)
     prompt: Mapping[str, Any] = field(default_factory=dict)
     extra_pnginfo: Mapping[str, Any] = field(default_factory=dict)
+    saving: Saving = field(default_factory=Saving)
     job_id: str = "job"
     node_id: str = "1"
     wants_previews: bool = False

@@ -1,10 +1,13 @@
 /**
- * The texts inside a picture file: PNG chunks, EXIF of WebP and JPEG, JPEG comments.
+ * The texts inside a picture file: PNG chunks, EXIF of WebP, JPEG and AVIF, JPEG comments.
  *
  * Reads bytes only; what the texts mean is told by `workflow.js` and `parameters.js`.
  */
 
+import { exifItem } from "./avif.js";
+
 const PNG = [0x89, 0x50, 0x4e, 0x47, 0x0d, 0x0a, 0x1a, 0x0a];
+const FULL_SEGMENT = 65533; // what one JPEG segment holds
 const MAX_TEXT_BYTES = 64 * 1024 * 1024; // of one unpacked text
 
 /** The tags of a TIFF directory that hold texts. @type {Record<number, string>} */
@@ -27,7 +30,8 @@ export async function readPictureTexts(buffer) {
   if (PNG.every((value, at) => bytes[at] === value)) return readPng(bytes);
   if (ascii(bytes, 0, 4) === "RIFF" && ascii(bytes, 8, 12) === "WEBP") return readWebp(bytes);
   if (bytes[0] === 0xff && bytes[1] === 0xd8) return readJpeg(bytes);
-  return {};
+  const exif = exifItem(bytes);
+  return exif ? readExif(exif) : {};
 }
 
 // PNG --------------------------------------------------------------------------------------------
@@ -107,16 +111,36 @@ function readJpeg(bytes) {
   const view = viewOf(bytes);
   /** @type {Record<string, string>} */
   const texts = {};
+  /** @type {Uint8Array[]} */
+  let open = []; // a long comment fills several segments; one that is not full ends it
   for (let at = 2; at + 4 <= bytes.length && bytes[at] === 0xff;) {
     const marker = bytes[at + 1];
     if (marker === 0xda || marker === 0xd9) break; // the picture itself
     const length = view.getUint16(at + 2);
     const body = bytes.subarray(at + 4, at + 2 + length);
     if (marker === 0xe1 && ascii(body, 0, 4) === "Exif") Object.assign(texts, readExif(body));
-    if (marker === 0xfe) texts.Comment ??= utf8OrLatin(body);
+    if (marker === 0xfe) {
+      open.push(body);
+      if (body.length < FULL_SEGMENT) {
+        addComment(texts, open);
+        open = [];
+      }
+    }
     at += 2 + length;
   }
   return texts;
+}
+
+/** @param {Record<string, string>} texts @param {Uint8Array[]} parts */
+function addComment(texts, parts) {
+  const whole = new Uint8Array(parts.reduce((size, part) => size + part.length, 0));
+  let at = 0;
+  for (const part of parts) {
+    whole.set(part, at);
+    at += part.length;
+  }
+  const count = Object.keys(texts).filter((name) => name.startsWith("Comment")).length;
+  texts[count === 0 ? "Comment" : `Comment ${count + 1}`] = utf8OrLatin(whole);
 }
 
 /** @param {Uint8Array} body */

@@ -56,6 +56,48 @@ test("JPEG: user comments in both byte orders, ASCII, and plain comments", async
   assert.deepEqual(await readPictureTexts(ascii), { UserComment: "plain", Comment: "a comment" });
 });
 
+test("JPEG: a comment of several segments is one, and the next one is another", async () => {
+  const segment = (/** @type {string} */ text) => {
+    const size = text.length + 2;
+    return bytes([0xff, 0xfe, size >> 8, size & 255], text);
+  };
+  const long = "x".repeat(65533);
+  const parts = [segment(long), segment(long), segment("end"), segment("other")];
+  const file = bytes([0xff, 0xd8], ...parts, [0xff, 0xda, 0, 2, 0xff, 0xd9]).buffer;
+  const texts = await readPictureTexts(file);
+  assert.deepEqual(texts, { Comment: `${long}${long}end`, "Comment 2": "other" });
+});
+
+test("AVIF: EXIF is found by its item; cut files give nothing and no fault", async () => {
+  const u32 = (/** @type {number} */ n) => [n >>> 24, (n >> 16) & 255, (n >> 8) & 255, n & 255];
+  const box = (/** @type {string} */ kind, /** @type {(string | number[] | Uint8Array)[]} */ ...body) => {
+    const inner = bytes(...body);
+    return bytes(u32(inner.length + 8), kind, inner);
+  };
+  const exif = bytes([0, 0, 0, 6], "Exif\0\0", tiff({ 0x0110: 'prompt:{"1":{}}' }));
+  const infe = (/** @type {number} */ id, /** @type {string} */ kind) =>
+    box("infe", [2, 0, 0, 0], [0, id, 0, 0], kind, [0]);
+  const iinf = box("iinf", [0, 0, 0, 0], [0, 2], infe(1, "av01"), infe(2, "Exif"));
+  const item = (/** @type {number} */ id, /** @type {number} */ at, /** @type {number} */ size) =>
+    bytes([0, id], [0, 0], [0, 1], u32(at), u32(size));
+  const whole = (/** @type {number} */ at) =>
+    bytes(
+      box("ftyp", "avif", [0, 0, 0, 0]),
+      box(
+        "meta",
+        [0, 0, 0, 0],
+        iinf,
+        box("iloc", [0, 0, 0, 0], [0x44, 0], [0, 2], item(1, 0, 1), item(2, at, exif.length)),
+      ),
+      box("mdat", exif),
+    );
+  const at = whole(0).length - exif.length;
+  assert.deepEqual(await readPictureTexts(whole(at).buffer), { Model: 'prompt:{"1":{}}' });
+  for (let size = 0; size < whole(at).length; size++) {
+    assert.deepEqual(await readPictureTexts(whole(at).slice(0, size).buffer), {});
+  }
+});
+
 test("other files and noise have no texts and no fault", async () => {
   assert.deepEqual(await readPictureTexts(new ArrayBuffer(0)), {});
   assert.deepEqual(await readPictureTexts(bytes("GIF89a…").buffer), {});
