@@ -18,7 +18,6 @@ from engine.api import (
     node,
 )
 from engine.api.types import Mask
-from engine.diffusion.text import count_tokens
 from engine.diffusion.training.data import attributes, captions, coco, folders
 from engine.diffusion.training.data import dataset as sets
 from engine.diffusion.training.data.cache import ContentStore
@@ -26,6 +25,7 @@ from engine.diffusion.training.data.loading import Source
 from engine.diffusion.training.data.report import check
 from engine.diffusion.training.data.sheet import contact_sheet
 from engine.diffusion.training.data.tensors import from_images, to_images
+from engine.text.layout import count
 from nodes.sampling import Seed
 
 _CATEGORY = "training/data"
@@ -341,7 +341,7 @@ def dataset_report(
     """Looks for what would spoil hours of training: broken files, duplicates and pictures that are
     nearly alike, pictures too small or too long, captions that are missing or too long, too few
     pictures. Errors stop a training, warnings do not."""
-    report = check(dataset, size, count_tokens, is_subject=is_subject)
+    report = check(dataset, size, lambda text: count(text).total, is_subject=is_subject)
     text = report.to_text()
     return NodeOutput(result=(text,), ui={"text": (text,), "dataset_report": (report.to_json(),)})
 
