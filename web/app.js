@@ -126,6 +126,7 @@ export function createApp(root) {
       },
       openDataset: (id, name) => void context.captions.open(id, name),
       addressOf: (file) => api.view(file, "webp;90"),
+      stepAddress: ({ jobId, nodeId }, index) => api.step(jobId, nodeId, index),
     };
   }
 

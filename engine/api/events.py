@@ -67,13 +67,14 @@ class NodeProgress:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodePreview:
-    """Transient: an encoded picture (`image/jpeg` or `image/png`)."""
+    """Transient: an encoded picture (`image/jpeg` or `image/png`) after a step, counted from 1."""
 
     job_id: str
     node_id: str
     display_id: str
     mime: str
     data: bytes
+    step: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

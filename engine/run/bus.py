@@ -200,7 +200,7 @@ def slot_of(event: Event) -> str | None:
         case NodeProgress():
             return f"progress {event.job_id} {event.node_id}"
         case NodePreview():
-            return f"preview {event.job_id} {event.node_id}"
+            return f"preview {event.job_id} {event.node_id} {event.step}"  # each step is kept
         case NodeText():
             return f"text {event.job_id} {event.node_id}"
         case NodeShown():

@@ -24,37 +24,40 @@ if TYPE_CHECKING:
     from engine.diffusion.residency import ModelPool
 
 _PROGRESS_GAP_S = 0.02
-_PREVIEW_GAP_S = 0.1
+_PREVIEWS_WAITING = 16
 _PREVIEW_QUALITY = 85
 
 
 class Previews:
-    """Encodes previews as JPEG in one thread beside the run; while it is busy, new ones wait."""
+    """Encodes the preview of each step as JPEG, in one thread beside the run."""
 
     def __init__(self, emit: Callable[[RunEvent], None]) -> None:
         self._emit = emit
         self._pool: ThreadPoolExecutor | None = None
         self._lock = Lock()
-        self._is_busy = False
-        self._last_s = float("-inf")
+        self._waiting = 0
 
-    def show(self, image: "Image", job_id: str, node_id: str, display_id: str) -> None:
-        """Send a picture (1, H, W, 3) 0..1, unless one was sent in the last tenth of a second."""
-        now = time.monotonic()
+    def show(self, image: "Image", step: int, job_id: str, node_id: str, display_id: str) -> None:
+        """Send a picture (1, H, W, 3) 0..1, unless too many wait to be encoded."""
         with self._lock:
-            if self._is_busy or now - self._last_s < _PREVIEW_GAP_S:
+            if self._waiting >= _PREVIEWS_WAITING:
                 return
-            self._is_busy, self._last_s = True, now
+            self._waiting += 1
             if self._pool is None:
                 self._pool = ThreadPoolExecutor(1, thread_name_prefix="weft-previews")
         pixels = image[0].detach().float().clamp(0, 1).mul(255).byte().cpu().numpy()
-        self._pool.submit(self._encode, pixels, job_id, node_id, display_id)
+        self._pool.submit(self._encode, pixels, step, job_id, node_id, display_id)
+
+    def finish(self) -> None:
+        """Wait until what was shown so far is sent, so that it comes before the job's end."""
+        if self._pool is not None:
+            self._pool.submit(lambda: None).result()
 
     def close(self) -> None:
         if self._pool is not None:
             self._pool.shutdown(wait=True)
 
-    def _encode(self, pixels: Any, job_id: str, node_id: str, display_id: str) -> None:
+    def _encode(self, pixels: Any, step: int, job_id: str, node_id: str, display_id: str) -> None:
         from PIL import Image as Pictures
 
         try:
@@ -67,10 +70,12 @@ class Previews:
                     display_id=display_id,
                     mime="image/jpeg",
                     data=buffer.getvalue(),
+                    step=step,
                 )
             )
         finally:
-            self._is_busy = False
+            with self._lock:
+                self._waiting -= 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,7 +145,9 @@ class NodeContext:
                 )
             )
         if preview is not None and self.wants_previews:
-            self.scope.previews.show(preview, self.job_id, self.node_id, self.display_id)
+            self.scope.previews.show(
+                preview, int(value), self.job_id, self.node_id, self.display_id
+            )
 
     def text(self, message: str) -> None:
         """Show a line of text on the node while it runs."""

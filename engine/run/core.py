@@ -150,6 +150,7 @@ class WorkerCore:
             error = error_report(failure)
         finally:
             self._current = None
+        self._previews.finish()
         if self._caches.disk is not None:
             self._caches.disk.job_ended(job.job_id)
         self._emit(

@@ -47,6 +47,7 @@ class Connection:
     ) -> None:
         self.client_id = client_id
         self.supports_metadata = False
+        self.follows_all = False
         self.wants_logs = False
         self.waiting_bytes = 0
         self._socket = socket
@@ -55,6 +56,10 @@ class Connection:
         self._is_behind = False
         self._waiting: OrderedDict[object, bytes] = OrderedDict()
         self._wake = asyncio.Event()
+
+    def follows(self, client_id: str | None) -> bool:
+        """Whether it is told of the jobs of a client (None: of jobs that no client named)."""
+        return self.follows_all or client_id == self.client_id
 
     def push(self, frame: bytes, slot: str | None = None) -> None:
         """Let a frame wait for the socket; never blocks."""

@@ -9,7 +9,14 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from engine.api.events import JobFinished, JobGaveWay, JobStarted, LogLine, RunEvent
+from engine.api.events import (
+    JobFinished,
+    JobGaveWay,
+    JobStarted,
+    LogLine,
+    NodePreview,
+    RunEvent,
+)
 from engine.run.bus import (
     Batch,
     CatalogueChanged,
@@ -20,6 +27,7 @@ from engine.run.bus import (
     WorkerChanged,
 )
 from engine.server.connection import Connection, encode_frame
+from engine.server.films import Films
 from engine.server.services import Services
 from engine.server.wire import JobView, Message, logs_message, status_message
 
@@ -34,10 +42,14 @@ KEPT_LOG_LINES = 500
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """A state message that a client that was away can still get."""
+    """A state message that a client that was away can still get.
+
+    `is_public` ones concern everybody, others the job of `client_id` (None: of no client).
+    """
 
     seq: int
     client_id: str | None
+    is_public: bool
     frame: bytes
 
 
@@ -56,6 +68,7 @@ class Hub:
         self._forgotten = 0  # the newest number that is no longer kept
         self._seq = 0
         self._task: asyncio.Task[None] | None = None
+        self.films = Films()
         self.log_lines: deque[tuple[str, str]] = deque(maxlen=KEPT_LOG_LINES)
         self.sent = 0
 
@@ -121,6 +134,7 @@ class Hub:
                 self._send([status_message(event.remaining)], posted, self.connections)
             case JobRemoved():
                 self._views.pop(event.job_id, None)
+                self.films.drop(event.job_id)
                 data = {"prompt_id": event.job_id}
                 self._send([Message(type="weft_removed", data=data)], posted, self.connections)
             case WorkerChanged():
@@ -130,16 +144,23 @@ class Hub:
                 self._send([Message(type="weft_catalogue", data={})], posted, self.connections)
             case JobQueued():
                 pass  # the status that follows says so
-            case _ if posted.client_id is not None:
-                messages = self._job_messages(event, posted.client_id)
-                self._send(messages, posted, self._by_client.get(posted.client_id, ()))
             case _:
-                pass  # a job that was sent without a client_id: nobody is told
+                messages = self._job_messages(event, posted.client_id)
+                targets = self._followers_of(posted.client_id)
+                self._send(messages, posted, targets, is_public=False)
         if not posted.is_transient:
             self._seq = posted.seq
 
-    def _job_messages(self, event: RunEvent, client_id: str) -> list[Message]:
+    def _followers_of(self, client_id: str | None) -> Collection[Connection]:
+        """Who is told of a client's jobs: its own connections, and those that follow all."""
+        return [c for c in self.connections if c.follows(client_id)]
+
+    def _job_messages(self, event: RunEvent, client_id: str | None) -> list[Message]:
         assert not isinstance(event, LogLine)
+        if isinstance(event, NodePreview):
+            self.films.add(event)
+        elif isinstance(event, JobStarted):
+            self.films.drop(event.job_id)  # what an attempt before it showed
         view = self._views.get(event.job_id)
         if view is None or isinstance(event, JobStarted):
             view = self._views[event.job_id] = JobView(event.job_id, client_id)
@@ -152,7 +173,12 @@ class Hub:
         return messages
 
     def _send(
-        self, messages: Sequence[Message], posted: Posted, targets: Collection[Connection]
+        self,
+        messages: Sequence[Message],
+        posted: Posted,
+        targets: Collection[Connection],
+        *,
+        is_public: bool = True,
     ) -> None:
         """Send the messages of one event; the last one carries its number."""
         for index, message in enumerate(messages):
@@ -163,7 +189,7 @@ class Hub:
             else:
                 is_last = index == len(messages) - 1
                 frame = encode_frame(message.encode(posted.seq if is_last else None))
-                self._keep(Kept(posted.seq, posted.client_id, frame))
+                self._keep(Kept(posted.seq, posted.client_id, is_public, frame))
                 for connection in targets:
                     connection.push(frame)
                 self.sent += len(targets)
@@ -197,8 +223,8 @@ class Hub:
         for job_id in [j for j, due in self._state_due.items() if due <= now]:
             del self._state_due[job_id]
             view = self._views.get(job_id)
-            if view is not None and view.client_id is not None and view.changed:
-                self._push(view.progress_state(), self._by_client.get(view.client_id, ()))
+            if view is not None and view.changed:
+                self._push(view.progress_state(), self._followers_of(view.client_id))
 
     def _log(self, event: LogLine) -> None:
         line = (time.strftime("%Y-%m-%dT%H:%M:%S"), event.text)
@@ -220,7 +246,7 @@ class Hub:
             self._services.queue.remaining, sid=connection.client_id, epoch=self._bus.epoch
         )
         connection.push(encode_frame(first.encode(self._seq)))
-        missed = None if after is None else self._missed(connection.client_id, after)
+        missed = None if after is None else self._missed(connection, after)
         if missed is not None:
             for kept in missed:
                 connection.push(kept.frame)
@@ -241,18 +267,19 @@ class Hub:
         if not same:
             self._by_client.pop(connection.client_id, None)
 
-    def _missed(self, client_id: str, after: str) -> Iterator[Kept] | None:
+    def _missed(self, connection: Connection, after: str) -> Iterator[Kept] | None:
         """The messages after a position, or None when they are no longer all there."""
         epoch, _, text = after.partition(":")
         seq = int(text) if text.isdecimal() and len(text) < 16 else -1
         if epoch != self._bus.epoch or not self._forgotten <= seq <= self._seq:
             return None
-        return (k for k in self._kept if k.seq > seq and k.client_id in (None, client_id))
+        newer = (kept for kept in self._kept if kept.seq > seq)
+        return (k for k in newer if k.is_public or connection.follows(k.client_id))
 
     def _push_snapshot(self, connection: Connection) -> None:
         """The whole state, for a client that missed too much."""
         queue = self._services.queue
-        own = [v for v in self._views.values() if v.client_id == connection.client_id]
+        own = [v for v in self._views.values() if connection.follows(v.client_id)]
         data: Json = {
             "epoch": self._bus.epoch,
             "exec_info": {"queue_remaining": queue.remaining},
@@ -264,10 +291,10 @@ class Hub:
         connection.push(encode_frame(Message(type="weft_snapshot", data=data).encode(self._seq)))
 
     def _push_running(self, connection: Connection) -> None:
-        """Which node of the client's jobs runs now; what a client that comes back asks first."""
+        """Which node of the followed jobs runs now; what a client that comes back asks first."""
         for view in self._views.values():
             node = view.nodes.get(view.current or "")
-            if view.client_id != connection.client_id or node is None:
+            if not connection.follows(view.client_id) or node is None:
                 continue
             connection.push(encode_frame(view.cached().encode()))
             connection.push(encode_frame(view.executing(node.node_id, node.display_id).encode()))

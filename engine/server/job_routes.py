@@ -8,7 +8,7 @@ from engine.run.job import JobFilter, JobState
 from engine.server.bodies import BadRequest, NotFound, query_number, read_object, texts_field
 from engine.server.history import STATES, job_detail, job_summary
 from engine.server.prompt_routes import answer
-from engine.server.routes import SERVICES, Query, Route
+from engine.server.routes import HUB, SERVICES, Query, Route
 
 MAX_PAGE = 1000
 
@@ -64,7 +64,20 @@ async def get_job(request: web.Request) -> web.Response:
     job = await request.app[SERVICES].queue.get(request.match_info["id"])
     if job is None:
         raise NotFound(f"There is no job {request.match_info['id'][:200]}.", code="unknown_job")
-    return answer(job_detail(job))
+    detail = job_detail(job)
+    steps = request.app[HUB].films.steps(job.id)
+    return answer({**detail, "weft": {**detail["weft"], "steps": steps}})
+
+
+async def get_step(request: web.Request) -> web.Response:
+    """The picture after one step of a node, as it was shown while the job ran."""
+    index = request.match_info["index"]
+    films, where = request.app[HUB].films, (request.match_info["id"], request.match_info["node"])
+    frame = films.frame(*where, int(index)) if index.isdecimal() and len(index) < 9 else None
+    if frame is None:
+        raise NotFound("This step's picture is not kept.", hint="Run again to see the steps.")
+    headers = {"Cache-Control": "private, max-age=3600"}
+    return web.Response(body=frame.data, content_type=frame.mime, headers=headers)
 
 
 async def cancel_job(request: web.Request) -> web.Response:
@@ -127,7 +140,20 @@ ROUTES = (
         path="/jobs/{id}",
         handler=get_job,
         summary="One job with its outputs and its prompt",
-        answer={**_SUMMARY, "outputs": {}, "workflow": {"prompt": {}, "extra_data": {}}},
+        answer={
+            **_SUMMARY,
+            "outputs": {},
+            "workflow": {"prompt": {}, "extra_data": {}},
+            "weft": {"nodes": {}, "steps": {"3": [1, 2]}},
+        },
+        errors=(404,),
+    ),
+    Route(
+        method="GET",
+        path="/weft/steps/{id}/{node}/{index}",
+        handler=get_step,
+        summary="A sampler's picture after one step; `weft.steps` of the job tells which are kept",
+        answer_type="image/jpeg",
         errors=(404,),
     ),
     Route(

@@ -39,6 +39,7 @@ async def websocket(request: web.Request) -> web.WebSocketResponse:
     if transport is None:
         return socket  # the client is gone already
     connection = Connection(socket, transport, client_id, hub.catch_up)
+    connection.follows_all = request.query.get("follow") == "all"
     hub.add(connection, request.query.get("after"))
     writer = asyncio.create_task(connection.write())
     try:
@@ -77,6 +78,7 @@ ROUTES = (
         summary="Websocket: what happens to the client's jobs",
         query=(
             Query(name="clientId", description="the id that prompts are submitted with"),
+            Query(name="follow", description="'all': also what happens to the jobs of others"),
             Query(name="after", description="EPOCH:SEQ, the last message that was read"),
         ),
         answer={"type": "status", "data": {}, "seq": 1},

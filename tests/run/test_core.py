@@ -20,7 +20,6 @@ from hypothesis import strategies as st
 from engine.api import (
     AnyValue,
     Blocked,
-    Image,
     NodeError,
     NodeOutput,
     Options,
@@ -607,24 +606,26 @@ def test_context_tells_and_knows(tmp_path: Path):
     engine.close()
 
 
-@pytest.mark.parametrize("wanted", [True, False])
-def test_previews_are_jpeg_ten_a_second(tmp_path: Path, wanted: bool):
+def test_each_step_has_its_preview_before_the_job_ends(tmp_path: Path):
     torch = pytest.importorskip("torch")
 
     @node("Paint", category="test", is_output=True)
-    def paint(ctx: RunContext) -> None:
-        picture: Image = torch.zeros(1, 8, 16, 3)
-        for i in range(50):
-            ctx.progress(i, 50, picture)
-        time.sleep(0.05)
+    def paint(ctx: RunContext, steps: int) -> None:
+        for i in range(steps):
+            ctx.progress(i + 1, steps, torch.zeros(1, 8, 16, 3))
 
     engine = SmallEngine(tmp_path, [paint])
-    engine.run({"p": described("Paint")}, previews=wanted)
-    engine.close()
+    engine.run({"p": described("Paint", steps=5)})
     previews = [e for e in engine.events if isinstance(e, NodePreview)]
-    assert len(previews) == (1 if wanted else 0)
-    for preview in previews:
-        assert preview.data[:2] == b"\xff\xd8"
+    assert [preview.step for preview in previews] == [1, 2, 3, 4, 5]
+    assert all(preview.data[:2] == b"\xff\xd8" for preview in previews)
+    assert isinstance(engine.events[-1], JobFinished)
+    engine.run({"p": described("Paint", steps=2000)})  # faster than they can be encoded
+    steps = [e.step for e in engine.events if isinstance(e, NodePreview)]
+    assert steps == sorted(set(steps))
+    engine.run({"p": described("Paint", steps=6)}, previews=False)
+    assert not any(isinstance(e, NodePreview) for e in engine.events)
+    engine.close()
 
 
 # Expansion ----------------------------------------------------------------------------------------

@@ -306,3 +306,59 @@ async def test_a_client_that_stops_reading_delays_nobody(
 def site_connections(site: Site) -> list[connection.Connection]:
     assert site.client.app is not None
     return list(site.client.app[HUB].connections)
+
+
+# Following the jobs of others ---------------------------------------------------------------------
+
+
+def jobs_in(messages: list) -> set[str]:
+    found = [m["data"] for m in messages if isinstance(m, dict)]
+    named = {d["prompt_id"] for d in found if "prompt_id" in d}
+    return named.union(*(d.get("jobs", {}) for d in found))
+
+
+async def test_one_that_follows_all_sees_the_jobs_of_others_and_of_no_client(site: Site):
+    async with (
+        site.client.ws_connect("/ws?clientId=page&follow=all") as page,
+        site.client.ws_connect("/ws?clientId=script") as script,
+        site.client.ws_connect("/ws?clientId=other") as other,
+    ):
+        job = await site.queue(chain(), client_id="script")
+        assert jobs_in(await read_until(page, is_end)) == {job}
+        assert jobs_in(await read_until(script, is_end)) == {job}
+        nameless = await site.queue(chain(2))
+        assert jobs_in(await read_until(page, is_end)) == {nameless}
+        assert jobs_in(await read_all(script)) == set()
+        assert jobs_in(await read_all(other)) == set()
+
+
+async def test_one_that_follows_all_gets_what_it_missed_of_others(site: Site):
+    async with site.client.ws_connect("/ws?clientId=page&follow=all") as page:
+        first = await page.receive_json()
+    after = f"{first['data']['epoch']}:{first['seq']}"
+    jobs = {await site.queue(chain(1), client_id="script"), await site.queue(chain(2))}
+    async with site.client.ws_connect("/ws?clientId=script") as script:
+        job = await site.queue(chain(3), client_id="script")
+        await read_until(script, is_end)
+    for query, seen in (("page&follow=all", {*jobs, job}), ("page", set[str]())):
+        async with site.client.ws_connect(f"/ws?clientId={query}&after={after}") as page:
+            assert jobs_in(await read_all(page)) == seen
+
+
+async def test_a_page_that_comes_in_mid_run_is_told_which_node_of_anothers_job_runs(site: Site):
+    site.services.worker.previews = 1
+    async with site.client.ws_connect("/ws?clientId=script") as script:
+        job = await site.queue(chain(output="Wait"), client_id="script")
+        await read_until(script, lambda m: m["type"] == "progress")
+        async with site.client.ws_connect("/ws?clientId=page&follow=all") as page:
+            found = await read_until(page, lambda m: m["type"] == "progress_state")
+            assert [m["type"] for m in found] == [
+                "status", "execution_cached", "executing", "progress_state",
+            ]  # fmt: skip
+            assert found[-1]["data"]["nodes"]["2"]["state"] == "running"
+            assert jobs_in(found) == {job}
+            site.services.worker.release.set()
+            await read_until(page, is_end)
+        async with site.client.ws_connect("/ws?clientId=page&follow=all&after=x:1") as page:
+            found = await read_all(page)
+        assert jobs_in(found) == set()

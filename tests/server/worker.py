@@ -198,7 +198,7 @@ class MotionWorker:
                         job_id=job, node_id=node_id, display_id=node_id, value=1, maximum=2
                     )
                 )
-                for _ in range(self.previews):
+                for step in range(self.previews):
                     tell(
                         NodePreview(
                             job_id=job,
@@ -206,6 +206,7 @@ class MotionWorker:
                             display_id=node_id,
                             mime="image/jpeg",
                             data=b"jpeg",
+                            step=step + 1,
                         )
                     )
                 waits = [asyncio.create_task(e.wait()) for e in (self.release, self._interrupted)]

@@ -77,7 +77,7 @@ test("the socket comes back with the place where it was", (t) => {
   const say = (/** @type {object} */ value) =>
     sockets.at(-1).onmessage({ data: JSON.stringify(value) });
   followServer("http://server/ws", "me", handlers);
-  assert.equal(sockets[0].url, "ws://server/ws?clientId=me");
+  assert.equal(sockets[0].url, "ws://server/ws?clientId=me&follow=all");
   sockets[0].onopen();
   say({ type: "status", data: { epoch: "e1", sid: "me" }, seq: 4 });
   say({ type: "executing", data: {}, seq: 7 });

@@ -122,6 +122,15 @@ export function createApi(base = document.baseURI) {
      */
     job: (id) => call("GET", `jobs/${encodeURIComponent(id)}`).catch(nullIfUnknown),
 
+    /**
+     * The address of a sampler's picture after one step.
+     * @param {string} job
+     * @param {string} node
+     * @param {number} index
+     */
+    step: (job, node, index) =>
+      address(`weft/steps/${encodeURIComponent(job)}/${encodeURIComponent(node)}/${index}`),
+
     /** @param {string[]} ids */
     forget: (ids) => call("POST", "history", { delete: ids }),
 

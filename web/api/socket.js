@@ -15,7 +15,7 @@ const LONGEST_WAIT_MS = 8000;
  */
 
 /**
- * Follow what happens to the jobs of `clientId`.
+ * Follow what happens to all jobs; `clientId` is who the own ones belong to.
  * @param {string} address http address of the websocket route
  * @param {string} clientId
  * @param {Handlers} handlers
@@ -33,6 +33,7 @@ export function followServer(address, clientId, handlers) {
     const url = new URL(address);
     url.protocol = url.protocol.replace("http", "ws");
     url.searchParams.set("clientId", clientId);
+    url.searchParams.set("follow", "all"); // also what other pages and programs queue
     if (epoch) url.searchParams.set("after", `${epoch}:${seq}`);
     socket = new WebSocket(url);
     socket.binaryType = "arraybuffer";

@@ -22,7 +22,7 @@
  * @property {string} text
  * @property {Blob | null} preview
  * @property {any} shown the newest `ui` of a node that shows things while it runs, then of its end
- * @property {Blob[]} frames the previews of this run, the oldest first
+ * @property {number[]} steps of which the server keeps a picture, known once the job has ended
  *
  * @typedef {"pending" | "running" | "done" | "failed" | "cancelled"} JobStatus
  * @typedef {object} Job
@@ -45,7 +45,6 @@
  */
 
 const KEPT_JOBS = 40;
-const KEPT_FRAMES = 120;
 
 export function createBook() {
   /** @type {Map<string, Job>} */
@@ -156,7 +155,6 @@ export function createBook() {
     Object.assign(of, { status: "running", startMs: timestamp, endMs: null, error: null });
     of.nodes.clear();
     of.current = null;
-    for (const other of jobs.values()) if (isEnded(other)) dropFrames(other);
   }
 
   /** Others go before it: it goes on after them. @param {Job} of */
@@ -328,6 +326,9 @@ export function createBook() {
       const at = of.nodes.get(nodeId);
       if (!isLive || at?.state !== "running") record(node(of, nodeId), told);
     }
+    for (const [nodeId, steps] of Object.entries(detail.weft?.steps ?? {})) {
+      node(of, nodeId).steps = isLive ? [] : steps;
+    }
     if (detail.execution_error) fail(of, failureOf(detail.execution_error));
     if (isLive) of.status = status;
     else end(of, status, detail.execution_end_time ?? null);
@@ -344,7 +345,6 @@ export function createBook() {
       at.text = event.text;
     } else {
       at.preview = event.image;
-      at.frames = [...at.frames.slice(-KEPT_FRAMES + 1), event.image];
     }
   }
 
@@ -375,8 +375,25 @@ export function createBook() {
     return best;
   }
 
+  /**
+   * The newest run of a document in which a node was computed with pictures of its steps.
+   * @param {string | null} documentId
+   * @param {string} nodeId
+   * @returns {{jobId: string, nodeId: string, steps: number[]} | null}
+   */
+  function filmOf(documentId, nodeId) {
+    let best = null;
+    for (const of of jobs.values()) {
+      const isOne = of.documentId === documentId && of.nodes.get(nodeId)?.steps.length;
+      if (isOne && (best === null || rank(of) >= rank(best))) best = of;
+    }
+    const steps = best?.nodes.get(nodeId)?.steps;
+    return best && steps ? { jobId: best.id, nodeId, steps } : null;
+  }
+
   return {
     jobs,
+    filmOf,
     get queue() {
       return queue;
     },
@@ -407,11 +424,6 @@ export const isEnded = (of) => of.status !== "pending" && of.status !== "running
 function rank(of) {
   const group = of.status === "running" ? 2 : of.status === "pending" ? 0 : 1;
   return group * 1e15 + (of.endMs ?? of.startMs ?? of.order);
-}
-
-/** Steps are kept of the newest run only. @param {Job} of */
-function dropFrames(of) {
-  for (const at of of.nodes.values()) at.frames = [];
 }
 
 /** @param {string} id @param {number} order @returns {Job} */
@@ -446,7 +458,7 @@ function emptyNode() {
     text: "",
     preview: null,
     shown: null,
-    frames: [],
+    steps: [],
   };
 }
 

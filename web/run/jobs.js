@@ -15,7 +15,8 @@ import { problemOfFailure, problemsOfRefusal } from "./problems.js";
  * @typedef {import("./book.js").NodeRun} NodeRun
  * @typedef {import("./problems.js").Problem} Problem
  * @typedef {import("../api/http.js").Prompt} Prompt
- * @typedef {Omit<NodeRun, "preview"> & {progress: number | null, preview: string | null}} NodeState
+ * @typedef {Omit<NodeRun, "preview" | "steps"> & {progress: number | null, preview: string | null,
+ *   film: import("../canvas/film.js").Film | null}} NodeState
  *   `progress` is a share, 0..1; `preview` an address that is good until the next preview
  * @typedef {{prompt: Prompt, workflow: any}} Draft
  * @typedef {object} QueueOptions
@@ -163,11 +164,13 @@ export function createRun({ api, socket, store, draft, afterQueue, clientId }) {
     const name = String(id);
     const refused = refusals.get(documentId() ?? "")?.find((p) => p.nodeId === name);
     const job = book.jobOf(documentId());
-    const run = job && (job.nodes.get(name) ?? innerNode(job, name));
-    if (refused) return refusedState(run ?? null, refused);
+    const found = job && (job.nodes.has(name) ? name : innerNode(job, name));
+    const run = found && job.nodes.get(found);
+    if (refused) return refusedState(run || null, refused);
     if (!run) return job?.status === "running" && job.prompt?.[name] ? WAITING : null;
     const progress = run.max > 1 ? run.value / run.max : null;
-    return { ...run, progress, preview: previewUrl(name, run.preview) };
+    const film = found && run.state !== "running" ? book.filmOf(documentId(), found) : null;
+    return { ...run, progress, film, preview: previewUrl(name, run.preview) };
   }
 
   /** The address of a node's preview; that of the one before ends. */
@@ -338,7 +341,7 @@ const WAITING = Object.freeze({
   text: "",
   preview: null,
   shown: null,
-  frames: [],
+  film: null,
 });
 
 /** @param {NodeRun | null} run @param {Problem} problem @returns {NodeState} */
@@ -349,15 +352,17 @@ function refusedState(run, problem) {
 }
 
 /**
- * The busiest node inside a sub-graph's node: one that failed, runs, or took longest.
+ * The id of the busiest node inside a sub-graph's node: one that failed, runs, or took longest.
  * @param {Job} job
  * @param {string} id
  */
 function innerNode(job, id) {
   let best = null;
+  let most = -1;
   for (const [name, run] of job.nodes) {
-    if (!name.startsWith(`${id}:`)) continue;
-    if (best === null || weight(run) > weight(best)) best = run;
+    if (!name.startsWith(`${id}:`) || weight(run) <= most) continue;
+    best = name;
+    most = weight(run);
   }
   return best;
 }

@@ -162,11 +162,27 @@ test("previews go to their node and end with the job", () => {
   const { book, job } = after(messages.slice(0, at));
   const image = new Blob(["x"]);
   book.applyBinary({ kind: "preview", image, nodeId: "3", jobId: job.id });
-  book.applyBinary({ kind: "preview", image, nodeId: "3", jobId: job.id });
-  assert.equal(job.nodes.get("3").frames.length, 2);
+  assert.equal(job.nodes.get("3").preview, image);
   for (const message of messages.slice(at)) book.apply(message);
   assert.equal(job.nodes.get("3").preview, null);
-  assert.equal(job.nodes.get("3").frames.length, 2);
+});
+
+test("the steps of a node are those of the newest run that computed it", () => {
+  const detail = (/** @type {any} */ steps, /** @type {string} */ status, /** @type {number} */ end) => ({
+    status,
+    execution_end_time: end,
+    workflow: { prompt: {}, extra_data: { extra_pnginfo: { workflow: { id: "doc" } } } },
+    weft: { nodes: { 3: { state: "ran", reason: "", seconds: 1 } }, steps },
+  });
+  const book = createBook();
+  book.applyJob("a", detail({ 3: [1, 2] }, "completed", 1));
+  book.applyJob("b", detail({ 3: [1, 2, 3] }, "completed", 2));
+  book.applyJob("c", detail({}, "completed", 3));
+  assert.deepEqual(book.filmOf("doc", "3"), { jobId: "b", nodeId: "3", steps: [1, 2, 3] });
+  assert.equal(book.filmOf("doc", "4"), null);
+  assert.equal(book.filmOf("other", "3"), null);
+  book.applyJob("d", detail({ 3: [1] }, "in_progress", 4)); // its pictures may still change
+  assert.equal(book.filmOf("doc", "3")?.jobId, "b");
 });
 
 test("the running job is shown before the newest ended one", () => {
