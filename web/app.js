@@ -83,6 +83,7 @@ export function createApp(root) {
   scene.showGrid(settings.grid);
   window.addEventListener("weft-theme", scene.refreshTheme);
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", scene.refreshTheme);
+  store.on("leave", takeTyped);
   store.on("focusNode", (/** @type {{id: string, input?: string}} */ { id, input }) => {
     store.select([id]);
     scene.focus(String(id));
@@ -134,9 +135,14 @@ export function createApp(root) {
     store.setSpecs(await api.objectInfo());
   }
 
+  /** What is typed in a field, and not confirmed yet, counts from now on. */
+  function takeTyped() {
+    document.activeElement?.dispatchEvent(new Event("change"));
+  }
+
   /** @param {{front?: boolean, targets?: string[]}} [options] */
   async function queue(options = {}) {
-    /** @type {HTMLElement | null} */ (document.activeElement)?.dispatchEvent(new Event("change"));
+    takeTyped();
     try {
       const times = count;
       await run.queue({ count: times, ...options });

@@ -164,6 +164,11 @@ export function createStore(newId = () => Math.random().toString(36).slice(2, 12
       changed();
     },
 
+    /** Note a view that still moves; nobody is told. @param {Viewport} viewport */
+    keepViewport(viewport) {
+      tab().viewport = viewport;
+    },
+
     /** @param {Record<string, any>} objectInfo the answer of `/object_info` */
     setSpecs(objectInfo) {
       specs = readSpecs(objectInfo);
@@ -182,6 +187,7 @@ export function createStore(newId = () => Math.random().toString(36).slice(2, 12
       const document = isDocument ? /** @type {Document} */ (source) : readAny(source, specs);
       const opened = newTab(document, name, path, id);
       if (!isSaved) opened.saved = emptyDocument();
+      emit("leave", tabId);
       const current = tab();
       const isUnused = current.history.present.nodes.size === 0 && !current.history.undoLabel;
       tabs = isUnused ? tabs.map((one) => (one === current ? opened : one)) : [...tabs, opened];
@@ -193,6 +199,7 @@ export function createStore(newId = () => Math.random().toString(36).slice(2, 12
 
     /** An empty workflow in a tab of its own. */
     openNew() {
+      emit("leave", tabId);
       const opened = newTab(emptyDocument(), "New workflow", "");
       tabs = [...tabs, opened];
       tabId = opened.id;
@@ -202,6 +209,7 @@ export function createStore(newId = () => Math.random().toString(36).slice(2, 12
     /** @param {string} id */
     showTab(id) {
       if (id === tabId || !tabs.some((one) => one.id === id)) return;
+      emit("leave", tabId);
       tabId = id;
       changed();
       emit("tab", id);
@@ -255,7 +263,7 @@ export function createStore(newId = () => Math.random().toString(36).slice(2, 12
       })),
 
     /**
-     * @param {string} event "loaded", "tab", "closed", "undone", "redone", "toast", "focusNode" …
+     * @param {string} event "loaded", "leave" (the shown tab, before another is), "tab", "closed", "undone", "redone", "toast", "focusNode" …
      * @param {(data: any) => void} listener
      * @returns {() => void} ends it
      */

@@ -283,6 +283,42 @@ def test_a_dropped_file_opens_in_a_tab_and_keeps_missing_nodes(page: Page) -> No
     expect(node(page, "KSampler")).to_be_visible()
 
 
+def test_a_tab_switch_puts_the_other_tabs_fields_away_and_keeps_both_views(page: Page) -> None:
+    told = page.evaluate(
+        """() => {
+          const { store, scene } = weft;
+          const first = store.get().tabId;
+          const fields = [...document.querySelectorAll(".node .widget-input")];
+          scene.setView({ x: 300, y: 200, scale: 0.8 });
+          store.openNew();
+          const left = fields.filter((field) => field.isConnected).length;
+          scene.setView({ x: 7, y: 8, scale: 0.5 });
+          const second = store.get().tabId;
+          store.showTab(first);
+          const back = scene.view;
+          store.showTab(second);
+          const other = scene.view;
+          store.showTab(first);
+          return { fields: fields.length, left, back, other };
+        }"""
+    )
+    assert told["fields"] > 0 and told["left"] == 0
+    assert told["back"] == {"x": 300, "y": 200, "scale": 0.8}
+    assert told["other"] == {"x": 7, "y": 8, "scale": 0.5}
+
+
+def test_what_is_typed_stays_with_its_workflow_when_another_is_dropped(page: Page) -> None:
+    steps = node(page, "KSampler").get_by_role("spinbutton", name="steps")
+    steps.fill("37")  # without Enter
+    same = json.dumps(saved(page)).encode()
+    drop_file(page, "other.json", "application/json", same)
+    expect(page.get_by_role("tab", name="other")).to_have_attribute("aria-selected", "true")
+    expect(steps).to_have_value("20")
+    assert page.evaluate("weft.store.toPrompt()['3'].inputs.steps") == 20
+    page.get_by_role("tab", name="First picture").click()
+    expect(steps).to_have_value("37")
+
+
 def test_a_sub_graph_opens_and_is_saved_unharmed(page: Page) -> None:
     content = json.loads((CORPUS / "subgraph.json").read_text())
     drop_file(page, "sub.json", "application/json", json.dumps(content).encode())

@@ -13,7 +13,7 @@ from playwright.sync_api import Browser, Locator, Page, expect
 from engine.config import ROOT
 from tests.e2e.server_process import ServerProcess
 
-pytestmark = [pytest.mark.browser, pytest.mark.e2e, pytest.mark.slow]
+pytestmark = [pytest.mark.browser, pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(300)]
 
 PARAMETERS = (
     "a lighthouse at night\nNegative prompt: blurry\n"
@@ -44,6 +44,8 @@ def test_walk(chromium: Browser, own_server: ServerProcess) -> None:
     times: dict[str, float] = {}
     own_server.run(own_server.get("/weft/default_workflow"))  # as `main.py` does by itself
     page = chromium.new_context(viewport={"width": 1440, "height": 900}).new_page()
+    faults: list[str] = []
+    page.on("pageerror", lambda error: faults.append(str(error)))
 
     start = time.monotonic()
     page.goto(own_server.url)
@@ -68,13 +70,13 @@ def test_walk(chromium: Browser, own_server: ServerProcess) -> None:
 
     page.get_by_role("tab").first.click()
     steps = node(page, "KSampler").get_by_role("spinbutton", name="steps")
-    steps.fill("300")
+    steps.fill("200")
     page.keyboard.press("Control+Enter")
-    expect(node(page, "KSampler").locator(".badge")).to_contain_text("/ 300", timeout=30_000)
+    expect(node(page, "KSampler").locator(".badge")).to_contain_text("/ 200", timeout=60_000)
     own_server.kill_everything()
     start = time.monotonic()
     own_server.start()
-    expect(node(page, "Save Image").locator(".badge")).to_contain_text("ran", timeout=60_000)
+    expect(node(page, "Save Image").locator(".badge")).to_contain_text("ran", timeout=120_000)
     times["killed, started, ended by itself"] = time.monotonic() - start
 
     start = time.monotonic()
@@ -86,6 +88,7 @@ def test_walk(chromium: Browser, own_server: ServerProcess) -> None:
 
     print({step: round(seconds, 2) for step, seconds in times.items()})
     page.context.close()
+    assert faults == []
 
 
 def drop(page: Page, name: str, content: bytes) -> None:

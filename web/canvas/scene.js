@@ -42,7 +42,7 @@ export function createScene({ root, store, run, host }) {
   );
   /** @type {Map<string, NodeView>} */
   const views = new Map();
-  /** @type {Map<string, NodeView[]>} */
+  /** @type {Map<string, NodeView[]>} by structure; out of the page, so that nothing finds them */
   const pool = new Map();
   /** @type {Map<string, string>} */
   const structures = new Map();
@@ -204,8 +204,7 @@ export function createScene({ root, store, run, host }) {
     if (spare) spare.update(now);
     views.set(id, made);
     structures.set(id, structure);
-    if (spare) made.element.hidden = false;
-    else layer.append(made.element);
+    layer.append(made.element);
     if (moved?.ids.has(id)) made.shift(moved.dx, moved.dy);
   }
 
@@ -219,24 +218,39 @@ export function createScene({ root, store, run, host }) {
     structures.delete(id);
     const spares = pool.get(structure) ?? [];
     pool.set(structure, spares);
-    if (spares.length < POOL_SIZE) {
-      old.element.hidden = true;
-      spares.push(old);
-    } else {
-      old.element.remove();
-    }
+    old.element.remove();
+    if (spares.length < POOL_SIZE) spares.push(old);
+  }
+
+  function rest() {
+    clearTimeout(settleTimer);
+    isMoving = false;
+    layer.classList.remove("moving");
   }
 
   function settle() {
-    isMoving = false;
-    layer.classList.remove("moving");
+    rest();
     store.setViewport(view);
+  }
+
+  /**
+   * What another tab showed goes at once: its fields must not change the document that is shown now.
+   * @param {Viewport} next
+   */
+  function showTab(next) {
+    rest();
+    for (const [id, old] of views) putAway(id, old);
+    view = next;
+    isFitted = false;
+    states.clear();
+    problems = null;
   }
 
   /** @param {Viewport} next */
   function setView(next) {
     view = next;
     isFitted = false;
+    store.keepViewport(view);
     requestFrame();
     clearTimeout(settleTimer);
     settleTimer = window.setTimeout(settle, SETTLE_MS);
@@ -275,10 +289,7 @@ export function createScene({ root, store, run, host }) {
   store.subscribe((state, before) => {
     if (state.tabId !== tabId) {
       tabId = state.tabId;
-      clearTimeout(settleTimer);
-      view = state.viewport;
-      states.clear();
-      problems = null;
+      showTab(state.viewport);
     }
     if (state.document !== before.document || state.specs !== before.specs) {
       geometry = geometryOf(state.document, state.specs);
