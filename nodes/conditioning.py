@@ -29,7 +29,8 @@ _Share = Annotated[float, Float(1.0, min=0, max=1.0, step=0.01)]
 _Offset = Annotated[float, Float(0, min=0, max=1.0, step=0.01)]
 
 
-def _present(clip: Recipe | None) -> Recipe:
+def present(clip: Recipe | None) -> Recipe:
+    """The CLIP, which a checkpoint may lack. Raises: NodeError."""
     if clip is None:
         raise NodeError(
             "The clip input is empty: the checkpoint has no text encoder.",
@@ -49,7 +50,7 @@ def clip_text_encode(
     text: Annotated[str, Text(multiline=True, dynamicPrompts=True)], clip: Clip, ctx: RunContext
 ) -> Conditioning:
     """Encodes a prompt, with weights such as `(word:1.2)`, for a model to follow."""
-    with ctx.models.use(_present(clip)) as loaded:
+    with ctx.models.use(present(clip)) as loaded:
         found = encode(
             loaded, text, find_embedding=partial(find_embedding, ctx.files.resolve), log=ctx.log
         )
@@ -75,7 +76,7 @@ def clip_text_encode_sdxl(
     ctx: RunContext,
 ) -> Conditioning:
     """Encodes a prompt for each of SDXL's two text towers, with the sizes it was trained on."""
-    with ctx.models.use(_present(clip)) as loaded:
+    with ctx.models.use(present(clip)) as loaded:
         find = partial(find_embedding, ctx.files.resolve)
         found = encode_apart(loaded, {"g": text_g, "l": text_l}, find_embedding=find, log=ctx.log)
     options = {

@@ -22,6 +22,13 @@ class Files(Protocol):
         """
         ...
 
+    def below(self, folder: str, name: str) -> Mapping[str, Path]:
+        """All files in the sub-folder `name` of a folder, by their names below it; {} if none.
+
+        Raises: UnsafePath.
+        """
+        ...
+
     def digest(self, path: Path) -> str:
         """SHA-256 of a file (hex), remembered by path, size and times."""
         ...
@@ -82,7 +89,10 @@ class RunContext(Protocol):
 
     @property
     def extra_pnginfo(self) -> Mapping[str, Any]:
-        """What the client wants kept in pictures, such as {"workflow": …}."""
+        """What is to be kept in pictures: {"workflow": …} and whatever else the client sent.
+
+        `texts` holds what prompts were made of that a node before made: {node: {input: text}}.
+        """
         ...
 
     @property

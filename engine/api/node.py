@@ -170,6 +170,7 @@ def node(
     list_outputs: Sequence[int] = (),
     is_output: bool = False,
     is_volatile: bool = False,
+    reads: Sequence[str] = (),
     takes_lists: bool = False,
     takes_any_input: bool = False,
     rename: Mapping[str, str] | None = None,
@@ -185,7 +186,9 @@ def node(
     one type, `tuple[A, B]`, or None. The function returns a value, a tuple, or a `NodeOutput`
     (`Annotated[NodeOutput, A, B]` when that has outputs A and B).
     `rename` maps parameter names to input names that Python cannot spell. `check_lazy` and
-    `is_changed` take the same inputs as keyword arguments (missing ones are None).
+    `is_changed` take the same inputs as keyword arguments (missing ones are None). `reads` names
+    files that the result depends on beside the inputs, as `user/a.csv` or `user/a/` for all in it;
+    `{input}` stands for the value of an input.
     Raises: PluginError at decoration, when the signature cannot be read.
     """
 
@@ -206,6 +209,7 @@ def node(
             takes_lists=takes_lists,
             takes_any_input=takes_any_input,
             is_volatile=is_volatile,
+            reads=tuple(reads),
             has_is_changed=is_changed is not None,
             has_check_lazy=check_lazy is not None,
             is_async=inspect.iscoroutinefunction(function),

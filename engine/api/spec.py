@@ -65,6 +65,7 @@ class NodeSpec:
     takes_lists: bool = False  # INPUT_IS_LIST: called once with whole lists
     takes_any_input: bool = False  # undeclared inputs are passed on to the function
     is_volatile: bool = False  # runs in every job
+    reads: tuple[str, ...] = ()  # files beside its inputs: "user/a.csv", all in "user/a/"
     has_is_changed: bool = False
     has_validate: bool = False
     validated_inputs: tuple[str, ...] = ()  # inputs that the node's own validation takes over
@@ -88,7 +89,7 @@ class NodeSpec:
             fields = dict(data)
             fields["inputs"] = tuple(_input(i) for i in fields.get("inputs", ()))
             fields["outputs"] = tuple(OutputSpec(**o) for o in fields.get("outputs", ()))
-            for name in ("aliases", "search", "validated_inputs"):
+            for name in ("aliases", "search", "reads", "validated_inputs"):
                 fields[name] = tuple(fields.get(name, ()))
             return NodeSpec(**fields)
         except (TypeError, KeyError) as error:

@@ -10,10 +10,10 @@ from engine.api.errors import EngineError
 from engine.api.spec import NodeSpec
 from engine.cli import say
 from engine.config import Config
-from engine.graph.suggest import suggest
 from engine.launch_flags import add_folder_flags, add_run_flags, config_of
 from engine.local import Weft
 from engine.plugins.packs import PackState, allow_packs
+from engine.text.suggest import suggest
 
 
 def main(argv: Sequence[str]) -> int:

@@ -11,7 +11,7 @@ from torch import Tensor
 from engine.diffusion.clip_model import ClipText
 from engine.diffusion.families.base import TextLayout
 from engine.diffusion.weightfile import open_weights
-from engine.text.layout import grouped, in_chunks
+from engine.text.layout import Counted, count, grouped, in_chunks
 from engine.text.tokenizer import END, START
 
 Token = tuple[int | Tensor, float]  # a token's number or its vector, and its weight
@@ -78,6 +78,25 @@ def tokenize(
         return grouped(prompt, partial(_find_vectors, tower=tower, find=find_embedding, log=log))
 
     return {name: _chunks(groups(tower), tower.layout) for name, tower in text.towers.items()}
+
+
+def count_tokens(
+    text: LoadedText,
+    prompt: str,
+    *,
+    find_embedding: FindEmbedding | None = None,
+    log: Callable[[str], None] | None = None,
+) -> Counted:
+    """The tokens of a prompt as the first tower gets them; start, end and padding left out."""
+    tower = next(iter(text.towers.values()))
+
+    def names(name: str) -> tuple[list[str], str]:
+        if find_embedding is None:
+            return [], ""
+        vectors, rest = _find_vectors(name, tower, find_embedding, log)
+        return [name] * len(vectors), rest
+
+    return count(prompt, names)
 
 
 def _find_vectors(

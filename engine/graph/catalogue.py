@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from engine.api.spec import InputSpec, NodeSpec, OutputSpec
-from engine.graph.suggest import suggest
+from engine.text.suggest import suggest
 
 ListFiles = Callable[[str], Sequence[str]]
 

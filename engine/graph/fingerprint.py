@@ -86,6 +86,8 @@ class Fingerprinter:
                 lines.append(f"C {name!r} {_constant(value)}")
             if isinstance(value, str) and "embedding:" in value:
                 lines.append(f"M {name!r} {self._embeddings_in(value)}")
+        for place in spec.reads:
+            lines.append(f"R {place!r} {self._digest_of_place(place, node)}")
         if spec.has_is_changed:
             said = _plain(self._is_changed(node))
             is_volatile = is_volatile or said is None
@@ -102,6 +104,13 @@ class Fingerprinter:
         """What the embeddings hold that a text names as `embedding:NAME`, found or not."""
         names = [name + end for name in _EMBEDDING.findall(text) for end in _EMBEDDING_ENDINGS]
         return [self._digest_of("embeddings", name) for name in names]
+
+    def _digest_of_place(self, place: str, node: Node) -> str | None:
+        """What a file holds that a node type reads beside its inputs; None if it is not there."""
+        for name, value in node.inputs.items():
+            place = place.replace(f"{{{name}}}", value if isinstance(value, str) else "")
+        folder, _, name = place.partition("/")
+        return self._digest_of(folder, name) if name else None
 
     def _digest_of(self, folder: str, value: str) -> str | None:
         folder, file = annotated(folder, value)
@@ -189,9 +198,9 @@ def _by_name(parts: str) -> dict[tuple[str, str], str]:
         if kind in ("L", "F", "C"):
             name, value = _split_name(rest)
             found["input", name] = f"{kind} {value}"
-        elif kind == "M":
+        elif kind in ("M", "R"):
             name, found_value = _split_name(rest)
-            found["M", name] = found_value
+            found[kind, name] = found_value
         else:
             found[kind, ""] = rest
     return found
@@ -222,6 +231,8 @@ def _reason(
         return "it ran in every job before"
     if kind == "M":
         return f"an embedding named in input {name} changed"
+    if kind == "R":
+        return f"{name} changed, which the node reads"
     if new is None:
         return f"input {name} was removed"
     if old is None:

@@ -8,10 +8,10 @@ from engine.api.errors import Problem, Severity
 from engine.api.spec import InputSpec
 from engine.graph.catalogue import Catalogue, Entry, ListFiles
 from engine.graph.prompt import Constant, Graph, Input, Link, Node, shorten, shown
-from engine.graph.suggest import is_likely_typo
 from engine.graph.typecheck import fits
-from engine.graph.values import Choices, Misfit, did_you_mean, fit
+from engine.graph.values import Choices, Misfit, fit
 from engine.graph.walk import Walk, walk
+from engine.text.suggest import did_you_mean, is_likely_typo
 
 _MAX_DEPENDANTS = 20  # outputs named per refused node
 _MAX_CYCLE_SHOWN = 12

@@ -8,8 +8,8 @@ from typing import Any, cast
 
 from engine.api.spec import InputSpec
 from engine.graph.prompt import Json, shown
-from engine.graph.suggest import suggest
 from engine.graph.typecheck import is_link_only
+from engine.text.suggest import did_you_mean, suggest
 
 _MAX_NUMBER_TEXT = 64
 _SHOWN_CHOICES = 8
@@ -316,11 +316,3 @@ def _listed(names: Sequence[Any], nothing: str) -> str:
     first = ", ".join(shown(n) for n in names[:_SHOWN_CHOICES])
     more = len(names) - _SHOWN_CHOICES
     return f"one of {first}" + (f" and {more} more" if more > 0 else "")
-
-
-def did_you_mean(names: Sequence[str]) -> str | None:
-    """A hint that names close matches; None when there is none."""
-    if not names:
-        return None
-    *first, last = [f'"{n}"' for n in names]
-    return f"Did you mean {', '.join(first) + ' or ' if first else ''}{last}?"

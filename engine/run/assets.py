@@ -76,8 +76,12 @@ class Assets:
 
         `check` is called while it is read, and may raise.
 
+        A name that ends in `/` stands for all files in that sub-folder.
         Raises: MissingModel, UnsafePath, StorageError.
         """
+        if name.endswith("/"):
+            files = sorted(self.folders.below(folder, name).items())
+            return str([(file, self.digests.digest(path)) for file, path in files])
         started = told = time.monotonic()
 
         def progress(path: Path, done: int, size: int) -> None:
@@ -150,6 +154,9 @@ class CallFiles:
 
     def resolve(self, folder: str, name: str) -> Path:
         return self.assets.resolve(folder, name)
+
+    def below(self, folder: str, name: str) -> Mapping[str, Path]:
+        return self.assets.folders.below(folder, name)
 
     def digest(self, path: Path) -> str:
         return self.assets.digests.digest(path)

@@ -86,6 +86,7 @@ class JobScope:
     prompt: Callable[[str], Mapping[str, Any]]  # as the node of that id sees it
     extra_pnginfo: Mapping[str, Any]
     saving: Saving
+    texts: Callable[[str], Mapping[str, Any]]  # see engine.run.texts
     models: "ModelPool"
     wants_previews: bool
     previews: Previews
@@ -115,7 +116,9 @@ class NodeContext:
 
     @property
     def extra_pnginfo(self) -> Mapping[str, Any]:
-        return self.scope.extra_pnginfo
+        """What the client sent, and the texts that nodes before made of dynamic prompts."""
+        texts = self.scope.texts(self.node_id)
+        return {**self.scope.extra_pnginfo, "texts": texts} if texts else self.scope.extra_pnginfo
 
     @property
     def saving(self) -> Saving:

@@ -37,6 +37,7 @@ from engine.run.loop import LoopThread
 from engine.run.peek import Peeked, peek, reading_limit
 from engine.run.store import Caches
 from engine.run.task import Completion, RunParts
+from engine.run.texts import MadeTexts
 
 if TYPE_CHECKING:
     from engine.diffusion.residency import ModelPool
@@ -222,7 +223,9 @@ class WorkerCore:
                 raise Cancelled
 
         maker = self._fingerprinter(job.job_id, check_cancelled)
-        keys = RunKeys(graph, outputs, maker, self._past)
+        texts = MadeTexts(graph, self._catalogue, outputs)
+        wanted = (*texts.sources, *(i for i in outputs if i not in texts.sources))
+        keys = RunKeys(graph, wanted, maker, self._past)
 
         def prompt(node_id: str) -> Mapping[str, Any]:
             return job.prompt if node_id in graph.nodes else run.prompt()
@@ -236,6 +239,7 @@ class WorkerCore:
             prompt=prompt,
             extra_pnginfo=job.extra_pnginfo,
             saving=self._saving,
+            texts=lambda node_id: texts.before(node_id, run.kept_values),
             models=self._pool,
             wants_previews=job.wants_previews,
             previews=self._previews,
@@ -247,7 +251,7 @@ class WorkerCore:
             RunParts(
                 job_id=job.job_id,
                 graph=graph,
-                outputs=outputs,
+                outputs=wanted,
                 catalogue=self._catalogue,
                 find_type=self._registry.get,
                 keys=keys,

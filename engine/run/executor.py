@@ -204,6 +204,12 @@ class Run:
             )
         return outputs[link.index]
 
+    def kept_values(self, link: Link) -> Sequence[Any]:
+        """The values of an output as far as its node has run or its result was kept; else ()."""
+        result = self._results.get(link.node_id)
+        outputs = result.outputs if result else ()
+        return outputs[link.index] if 0 <= link.index < len(outputs) else ()
+
     def _result_of(self, node_id: str) -> Result:
         """The result of a finished node; an expansion may ask for one that was let go before."""
         result = self._results.get(node_id)

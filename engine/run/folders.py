@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from engine.api.errors import LaunchError, MissingModel, UnsafePath
-from engine.graph.suggest import suggest
+from engine.text.suggest import suggest
 
 WEIGHTS = frozenset((".safetensors", ".sft", ".ckpt", ".pt", ".pt2", ".pth", ".bin", ".pkl"))
 PLACES = ("input", "output", "temp", "user")
@@ -152,6 +152,14 @@ class Folders:
     def _is_ours(self, folder: str, root: Path) -> bool:
         """Whether clients may write there: then a link is not to be trusted."""
         return folder in PLACES or (folder == DATASETS and root.is_relative_to(self.input))
+
+    def below(self, folder: str, name: str) -> dict[str, Path]:
+        """All files in the sub-folder `name` of a folder, by their names below it; {} if none.
+
+        Raises: UnsafePath.
+        """
+        root = self.join(folder, name)
+        return {file: root / file for file in self._listing(root).names}
 
     def _missing(self, folder: str, name: str, roots: Sequence[Path]) -> MissingModel:
         known = self.list_files(folder)

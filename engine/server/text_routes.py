@@ -10,8 +10,10 @@ from engine.run.folders import Folders
 from engine.server.bodies import BadRequest, Json, read_object, text_field
 from engine.server.prompt_routes import answer
 from engine.server.routes import SERVICES, Query, Route
+from engine.text.dynamic import read_wildcards
 from engine.text.embeddings import find_embedding, vector_count
 from engine.text.layout import CHUNK, count
+from engine.text.styles import FILE, read_all, style_files
 
 _MAX_LETTERS = 100_000
 
@@ -52,6 +54,29 @@ def _counted(folders: Folders, text: str) -> Json:
     }
 
 
+# Styles and wildcards -----------------------------------------------------------------------------
+
+
+async def styles(request: web.Request) -> web.Response:
+    """The styles of the styles file in user/ and input/."""
+    folders = request.app[SERVICES].folders
+    file = request.query.get("file") or FILE
+    found = await asyncio.to_thread(lambda: read_all(style_files(folders.resolve, file)))
+    return answer(
+        [
+            {"name": style.name, "prompt": style.prompt, "negative_prompt": style.negative}
+            for style in found.values()
+        ]
+    )
+
+
+async def wildcards(request: web.Request) -> web.Response:
+    """The names of the wildcards in user/wildcards."""
+    folders = request.app[SERVICES].folders
+    files = await asyncio.to_thread(folders.below, "user", "wildcards")
+    return answer(list(read_wildcards(files)))
+
+
 _ANSWER = {
     "chunks": [2],
     "tokens": [["a", 1.0, 0], ["boat", 1.2, 0]],
@@ -83,6 +108,24 @@ ROUTES = (
         ),
         answer=_ANSWER,
         errors=(400,),
+        has_api_twin=False,
+    ),
+    Route(
+        method="GET",
+        path="/weft/styles",
+        handler=styles,
+        summary="The styles of styles.csv in user/ and input/",
+        query=(Query(name="file", description="another file than styles.csv"),),
+        answer=[{"name": "ink", "prompt": "{prompt}, ink", "negative_prompt": "colour"}],
+        errors=(400, 403),
+        has_api_twin=False,
+    ),
+    Route(
+        method="GET",
+        path="/weft/wildcards",
+        handler=wildcards,
+        summary="The names of the wildcards in user/wildcards",
+        answer=["hair/colour"],
         has_api_twin=False,
     ),
 )

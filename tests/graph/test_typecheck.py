@@ -2,8 +2,8 @@
 
 import pytest
 
-from engine.graph.suggest import is_likely_typo, suggest
 from engine.graph.typecheck import fits, is_link_only
+from engine.text.suggest import is_likely_typo, suggest
 
 
 @pytest.mark.parametrize(

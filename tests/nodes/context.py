@@ -20,11 +20,15 @@ class FolderFiles:
     def resolve(self, folder: str, name: str) -> Path:
         root = self.base / folder
         path = (
-            root if folder in ("input", "output", "temp") else self.base / "models" / folder
+            root if folder in ("input", "output", "temp", "user") else self.base / "models" / folder
         ) / name
         if not (path.is_dir() if folder == "datasets" else path.is_file()):
             raise MissingModel(f"{folder} has no file {name}.")
         return path
+
+    def below(self, folder: str, name: str) -> dict[str, Path]:
+        root = self.base / folder / name
+        return {p.relative_to(root).as_posix(): p for p in root.rglob("*") if p.is_file()}
 
     def digest(self, path: Path) -> str:
         return hashlib.sha256(path.read_bytes()).hexdigest()

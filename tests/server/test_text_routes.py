@@ -31,3 +31,20 @@ async def test_tokens_of_an_unknown_kind_and_of_no_text(site: Site):
     assert (await site.post("/weft/tokens", {"text": 3}))[0] == 400
     assert (await site.post("/weft/tokens", {"text": "embedding:../x"}))[0] == 200
     assert (await site.post("/weft/tokens", {"text": "a" * 200_000}))[0] == 400
+
+
+async def test_styles_and_wildcards_of_the_user(site: Site):
+    assert (await site.get("/weft/styles"))[1] == []
+    assert (await site.get("/weft/wildcards"))[1] == []
+    user = site.services.folders.user
+    (user / "wildcards" / "hair").mkdir(parents=True)
+    (user / "wildcards" / "hair" / "colour.txt").write_text("red")
+    (user / "styles.csv").write_text("name,prompt,negative_prompt\nink,{prompt} in ink,blur\n")
+    assert (await site.get("/weft/wildcards"))[1] == ["hair/colour"]
+    assert (await site.get("/weft/styles"))[1] == [
+        {"name": "ink", "prompt": "{prompt} in ink", "negative_prompt": "blur"}
+    ]
+    assert (await site.get("/weft/styles?file=../../etc/passwd"))[0] == 403
+    (user / "styles.csv").write_text("a,b\n1,2\n")
+    status, answer = await site.get("/weft/styles")
+    assert (status, answer["error"]["type"]) == (400, "styles")

@@ -160,6 +160,12 @@ export function createApi(base = document.baseURI) {
     /** @returns {Promise<string[]>} */
     embeddings: () => call("GET", "embeddings"),
 
+    /** @returns {Promise<{name: string, prompt: string, negative_prompt: string}[]>} */
+    styles: () => call("GET", "weft/styles"),
+
+    /** @returns {Promise<string[]>} */
+    wildcards: () => call("GET", "weft/wildcards"),
+
     /** @returns {Promise<{packs: any[]}>} */
     packs: () => call("GET", "packs"),
 

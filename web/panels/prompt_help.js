@@ -1,11 +1,37 @@
-/** Help in every prompt field: weights by Ctrl+Up and Ctrl+Down, completion of model names. */
+/**
+ * Help in every prompt field: weights by Ctrl+Up and Ctrl+Down, and completion of the names of
+ * embeddings, LoRAs, wildcards and (in fields of that name) styles.
+ */
 
 import { el } from "./dom.js";
 import { search } from "./fuzzy.js";
 import { changeWeight } from "./weights.js";
 
 const MAX_SHOWN = 8;
-const TRIGGER = /(?:embedding:|<lora:)([\w./-]*)$/;
+const REMEMBERED_MS = 10_000;
+
+/** @typedef {"embeddings" | "loras" | "wildcards" | "styles"} Kind */
+
+/** @type {{kind: Kind, pattern: RegExp, widget?: string, end: string}[]} */
+const TRIGGERS = [
+  { kind: "embeddings", pattern: /embedding:([\w./-]*)$/, end: " " },
+  { kind: "loras", pattern: /<lora:([\w./ -]*)$/, end: ":1>" },
+  { kind: "wildcards", pattern: /(?<![\w])__([\w./-]*)$/, end: "__" },
+  { kind: "styles", pattern: /(?:^|[\n,])[^\S\n]*([^\n,]*)$/, widget: "styles", end: "\n" },
+];
+
+/**
+ * What is being typed in a field just before the cursor; null when nothing can be completed.
+ * @param {string} before the text up to the cursor
+ * @param {string | undefined} widget the name of the field's input
+ */
+export function typedName(before, widget) {
+  for (const { kind, pattern, widget: wanted, end } of TRIGGERS) {
+    const found = (!wanted || wanted === widget) && pattern.exec(before);
+    if (found) return { kind, name: found[1], end };
+  }
+  return null;
+}
 
 /** @param {import("./index.js").Context} context */
 export function installPromptHelp({ api, store }) {
@@ -16,7 +42,7 @@ export function installPromptHelp({ api, store }) {
     hidden: true,
   });
   document.body.append(list);
-  /** @type {{embeddings: string[], loras: string[]} | null} */
+  /** @type {Record<Kind, string[]> | null} */
   let names = null;
   /** @type {HTMLTextAreaElement | null} */
   let field = null;
@@ -65,11 +91,10 @@ export function installPromptHelp({ api, store }) {
   /** @param {EventTarget | null} target */
   async function offer(target) {
     if (!(target instanceof HTMLTextAreaElement)) return;
-    const typed = TRIGGER.exec(target.value.slice(0, target.selectionStart));
+    const typed = typedBefore(target);
     if (!typed) return hide();
     const known = await load();
-    const pool = typed[0].startsWith("<") ? known.loras : known.embeddings;
-    found = search(typed[1], pool, (name) => [name]).slice(0, MAX_SHOWN);
+    found = search(typed.name, known[typed.kind], (name) => [name]).slice(0, MAX_SHOWN);
     field = target;
     if (found.length === 0) return hide();
     list.replaceChildren(
@@ -96,12 +121,21 @@ export function installPromptHelp({ api, store }) {
 
   async function load() {
     if (names) return names;
-    const [embeddings, spec] = [
-      await api.embeddings().catch(() => []),
-      store.get().specs.get("LoraLoader"),
-    ];
+    const none = () => [];
+    const [embeddings, wildcards, styles] = await Promise.all([
+      api.embeddings().catch(none),
+      api.wildcards().catch(none),
+      api.styles().catch(none),
+    ]);
+    const spec = store.get().specs.get("LoraLoader");
     const loras = spec?.inputs.find((input) => input.name === "lora_name")?.choices ?? [];
-    names = { embeddings, loras: loras.map((name) => String(name).replace(/\.[^.]+$/, "")) };
+    names = {
+      embeddings,
+      wildcards,
+      styles: styles.map((style) => style.name),
+      loras: loras.map((name) => String(name).replace(/\.[^.]+$/, "")),
+    };
+    setTimeout(() => (names = null), REMEMBERED_MS); // files may be added at any time
     return names;
   }
 
@@ -114,12 +148,10 @@ export function installPromptHelp({ api, store }) {
   /** @param {number} index */
   function take(index) {
     if (!field) return;
-    const before = field.value.slice(0, field.selectionStart);
-    const typed = TRIGGER.exec(before);
+    const typed = typedBefore(field);
     if (!typed) return hide();
-    const isLora = typed[0].startsWith("<");
-    const start = before.length - typed[1].length;
-    const added = `${found[index]}${isLora ? ":1>" : " "}`;
+    const start = field.selectionStart - typed.name.length;
+    const added = `${found[index]}${typed.end}`;
     const text = field.value.slice(0, start) + added + field.value.slice(field.selectionStart);
     write(field, text, start + added.length, start + added.length);
     hide();
@@ -129,6 +161,10 @@ export function installPromptHelp({ api, store }) {
     list.hidden = true;
   }
 }
+
+/** @param {HTMLTextAreaElement} field */
+const typedBefore = (field) =>
+  typedName(field.value.slice(0, field.selectionStart), field.dataset.widget);
 
 /**
  * Change a field as if it had been typed, so that its owner hears of it.

@@ -1,6 +1,6 @@
 """Did-you-mean: the known names that are closest to a wrong one; knows nothing of graphs."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 
 _MAX_NAME = 120  # longer names are no typing errors, and comparing them costs
@@ -48,3 +48,11 @@ def _edits(a: str, b: str) -> int:
                 cost = min(cost, last[j - 2] + 1)
             row.append(cost)
     return row[-1]
+
+
+def did_you_mean(names: Sequence[str]) -> str | None:
+    """A hint that names close matches; None when there is none."""
+    if not names:
+        return None
+    *first, last = [f'"{n}"' for n in names]
+    return f"Did you mean {', '.join(first) + ' or ' if first else ''}{last}?"

@@ -1,0 +1,26 @@
+/** What prompt fields complete. */
+
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { typedName } from "../../web/panels/prompt_help.js";
+
+/** @type {[string, string | undefined, string | null, string?][]} */
+const CASES = [
+  ["a embedding:sty", "text", "embeddings", "sty"],
+  ["a <lora:my li", "text", "loras", "my li"],
+  ["a __hair/co", "text", "wildcards", "hair/co"],
+  ["a __hair__ and", "text", null],
+  ["snake__case", "text", null],
+  ["a boat", "text", null],
+  ["pho", "styles", "styles", "pho"],
+  ["ink\nOld wo", "styles", "styles", "Old wo"],
+  ["ink, ph", "styles", "styles", "ph"],
+];
+
+for (const [text, widget, kind, name] of CASES) {
+  test(`"${text}" in ${widget} completes ${kind ?? "nothing"}`, () => {
+    const found = typedName(text, widget);
+    assert.equal(found?.kind ?? null, kind);
+    if (kind) assert.equal(found?.name, name);
+  });
+}
