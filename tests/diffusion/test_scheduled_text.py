@@ -1,13 +1,13 @@
 """Scheduled prompts as conditioning: every step of every sampler's schedule gets its own text."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 import torch
 
 from engine.diffusion.checkpoint import open_checkpoint
-from engine.diffusion.parameterization import discrete_times
+from engine.diffusion.parameterization import Parameterization, discrete_times
 from engine.diffusion.residency import ModelPool
 from engine.diffusion.sample import model_parameterization
 from engine.diffusion.scheduled_text import encode_scheduled, even_shares, step_shares
@@ -31,7 +31,9 @@ def parameterization(checkpoint: Path):
     return model_parameterization(context(checkpoint.parent), model)
 
 
-def steps_of(shares: Sequence[float], sigmas: torch.Tensor, sigma_at) -> list[list[int]]:
+def steps_of(
+    shares: Sequence[float], sigmas: torch.Tensor, sigma_at: Callable[[float], float]
+) -> list[list[int]]:
     """The stretches that cover each step's sigma."""
     edges = [sigma_at(share) for share in shares]
     return [
@@ -42,7 +44,9 @@ def steps_of(shares: Sequence[float], sigmas: torch.Tensor, sigma_at) -> list[li
 
 @pytest.mark.parametrize("name", SCHEDULE_NAMES)
 @pytest.mark.parametrize("denoise", [1.0, 0.5])
-def test_each_step_lies_in_its_own_range(parameterization, name: str, denoise: float):
+def test_each_step_lies_in_its_own_range(
+    parameterization: Parameterization, name: str, denoise: float
+):
     sigmas = schedule(parameterization, name, STEPS, denoise)
     shares = step_shares(sigmas, parameterization.times.sigma_at)
     found = steps_of(shares, sigmas, parameterization.times.sigma_at)
@@ -51,7 +55,7 @@ def test_each_step_lies_in_its_own_range(parameterization, name: str, denoise: f
 
 @pytest.mark.parametrize("name", ["normal", "simple"])
 @pytest.mark.parametrize("denoise", [1.0, 0.5])
-def test_even_steps_need_no_model(parameterization, name: str, denoise: float):
+def test_even_steps_need_no_model(parameterization: Parameterization, name: str, denoise: float):
     sigmas = schedule(parameterization, name, STEPS, denoise)
     found = steps_of(even_shares(STEPS, denoise), sigmas, parameterization.times.sigma_at)
     assert found == [[step] for step in range(STEPS)]
