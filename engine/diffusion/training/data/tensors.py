@@ -30,11 +30,11 @@ def from_images(
         )
     examples: list[Example] = []
     for index, image in enumerate(images):
-        path, digest = _stored(to_pil(image[..., :3]), store)
+        path, digest = stored_picture(to_pil(image[..., :3]), store)
         mask_path = mask_digest = None
         if masks is not None:
             mask = masks[index if len(masks) > 1 else 0]
-            mask_path, mask_digest = _stored(to_pil(mask[..., None]), store)
+            mask_path, mask_digest = stored_picture(to_pil(mask[..., None]), store)
         examples.append(
             Example(
                 path=path,
@@ -51,7 +51,8 @@ def from_images(
     return Dataset(examples=tuple(examples), name="class images" if is_class else "images")
 
 
-def _stored(picture: Image.Image, store: ContentStore) -> tuple[Path, str]:
+def stored_picture(picture: Image.Image, store: ContentStore) -> tuple[Path, str]:
+    """A picture as a PNG file by content, and its digest. Raises: StorageError."""
     out = io.BytesIO()
     picture.save(out, "PNG", compress_level=1)
     data = out.getvalue()
