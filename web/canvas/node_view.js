@@ -72,12 +72,8 @@ export function createNodeView(host, first) {
   const head = el("header", { class: "node-head" }, fold, title, badge);
   const progress = el("progress", { class: "node-progress", max: "1", hidden: true });
   const problem = el("div", { class: "node-problem", hidden: true });
-<<<<<<< HEAD
-  const film = createFilm("Step");
-  const training = createTrainingView(host.addressOf);
-=======
   const film = createFilm(host.stepAddress);
->>>>>>> 7da732a (editor: a picture for each step of a sampler; jobs of others are followed)
+  const training = createTrainingView(host.addressOf);
   const text = el("div", { class: "node-text", hidden: true });
   const grip = el("div", { class: "grip", data: { grip: "" } });
   const element = el(
@@ -195,12 +191,8 @@ export function createNodeView(host, first) {
         el("p", {}, el("strong", {}, message), hint || details),
       ),
     );
-<<<<<<< HEAD
-    film.update(state?.frames ?? [], told.kind === "running" ? (state?.preview ?? null) : null);
-    training.update(trainingOf(state?.shown));
-=======
     film.update(state?.film ?? null, told.kind === "running" ? (state?.preview ?? null) : null);
->>>>>>> 7da732a (editor: a picture for each step of a sampler; jobs of others are followed)
+    training.update(trainingOf(state?.shown));
     text.hidden = !state?.text;
     text.textContent = state?.text ?? "";
     if (pictures) pictures.update(shownPictures(node, type, state), emptyWords(type));
