@@ -146,13 +146,13 @@ def labels_of(scene: Scene, background_named: bool) -> tuple[int, ...]:
     drawn_ground = scene.backdrop in ("night sky", "sea", "grass")
     first = scene.things[0]
     second = scene.things[1] if scene.kind == "pair" else None
-    shape = "icon" if scene.icon else "shape" if first.shape in NAMELESS_SHAPES else first.shape
+    shape = "icon" if scene.icon else _shape_class(first.shape)
     said = {
         "background": scene.background if background_named and not drawn_ground else None,
         "colour 1": first.colour,
         "shape 1": shape,
         "colour 2": second.colour if second else None,
-        "shape 2": second.shape if second else None,
+        "shape 2": _shape_class(second.shape) if second else None,
         "relation": scene.relation,
         "count": str(len(scene.things)) if scene.kind == "count" else "1",
         "size": scene.size,
@@ -165,6 +165,11 @@ def labels_of(scene: Scene, background_named: bool) -> tuple[int, ...]:
         0 if (value := said[name]) is None else 1 + classes.index(value)
         for name, classes in ATTRIBUTES.items()
     )
+
+
+def _shape_class(shape: str) -> str:
+    """Shapes without a word of their own in training count as just a shape."""
+    return shape if shape in SHAPES else "shape"
 
 
 def cut(text: str, rng: np.random.Generator) -> str:
