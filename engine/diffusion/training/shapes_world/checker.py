@@ -18,6 +18,7 @@ MAX_AREA_SHARE = 0.75
 """A component that fills the picture is a ground, not an object."""
 DIFFERENT = 40.0
 """Distance in RGB from which a pixel does not belong to the background."""
+DRAWN_SHAPES = (*SHAPES, *NAMELESS_SHAPES)
 COLOUR_NAMES = tuple(PALETTE)
 _COLOURS = np.array(list(PALETTE.values()), float)
 
@@ -76,11 +77,11 @@ def _normalised(mask: np.ndarray) -> np.ndarray:
 
 
 @cache
-def _templates() -> tuple[tuple[str, ...], np.ndarray]:
-    """All shapes over rotations and scales. Shapes: names (N,), masks (N, 1024)."""
+def _templates(shapes: tuple[str, ...]) -> tuple[tuple[str, ...], np.ndarray]:
+    """Shapes over rotations and scales. Shapes: names (N,), masks (N, 1024)."""
     names: list[str] = []
     masks: list[np.ndarray] = []
-    for shape in (*SHAPES, *NAMELESS_SHAPES):
+    for shape in shapes:
         for angle in range(-12, 13, 4):
             for side in (24, 28, 40):
                 image = Image.new("L", (side * 8, side * 8))
@@ -92,9 +93,9 @@ def _templates() -> tuple[tuple[str, ...], np.ndarray]:
     return tuple(names), np.stack(masks)
 
 
-def best_shape(mask: np.ndarray) -> tuple[str, float]:
-    """The shape whose template overlaps a component best, and how well (0..1)."""
-    names, masks = _templates()
+def best_shape(mask: np.ndarray, shapes: tuple[str, ...] = DRAWN_SHAPES) -> tuple[str, float]:
+    """The one of `shapes` whose template overlaps a component best, and how well (0..1)."""
+    names, masks = _templates(shapes)
     found = _normalised(mask).ravel()
     overlap = np.minimum(masks, found).sum(1) / np.maximum(masks, found).sum(1)
     best = int(overlap.argmax())
@@ -103,8 +104,8 @@ def best_shape(mask: np.ndarray) -> tuple[str, float]:
     return name, float(overlap[best])
 
 
-def look(picture: np.ndarray) -> Sight:
-    """Measures a picture. Shapes: (H, W, 3) uint8.
+def look(picture: np.ndarray, shapes: tuple[str, ...] = DRAWN_SHAPES) -> Sight:
+    """Measures a picture, telling `shapes` apart. Shapes: (H, W, 3) uint8.
 
     Background is the median of the 2 px frame; objects are connected regions that differ from it.
     """
@@ -125,7 +126,7 @@ def look(picture: np.ndarray) -> Sight:
             continue
         core = ndimage.binary_erosion(mask)
         colour = np.median(pixels[core if core.sum() >= 8 else mask], axis=0)
-        shape, overlap = best_shape(mask)
+        shape, overlap = best_shape(mask, shapes)
         ys, xs = np.nonzero(mask)
         seen = Seen(
             colour=nearest_colour(colour),

@@ -146,7 +146,7 @@ def score(images: Tensor, demand: Demand) -> tuple[float, list[str]]:
 
     Shapes: images (B, H, W, C) 0..1.
     """
-    sights = [look(np.asarray(to_pil(image[..., :3]))) for image in images]
+    sights = [look(np.asarray(to_pil(image[..., :3])), ALL_SHAPES) for image in images]
     share = float(np.mean([demand.is_met(sight) for sight in sights]))
     return share, [_words(sight) for sight in sights]
 
