@@ -21,6 +21,7 @@ import { shorten } from "./panels/open.js";
 import { describePrompt } from "./run/describe.js";
 import { createRun } from "./run/jobs.js";
 import { createPeek } from "./run/peek.js";
+import { countSentence, countWords, createTokens } from "./run/tokens.js";
 import { createSideBar } from "./shell/side_bar.js";
 import { createTopBar } from "./shell/top_bar.js";
 import { createStore } from "./store.js";
@@ -34,6 +35,7 @@ export function createApp(root) {
   const store = createStore();
   const commands = createCommands();
   const settings = keptSettings();
+  const tokensOf = createTokens(api.tokens);
   let count = 1;
   const run = createRun({
     api,
@@ -69,7 +71,7 @@ export function createApp(root) {
     settings: { snap: () => settings.snap },
   });
   followKeys(scene, store, commands);
-  followPeek({ scene, store, run, commands, look: createPeek({ api, store, run }) });
+  followPeek({ scene, store, run, commands, look: createPeek({ api, store, run, tokensOf }) });
   const files = followFiles({ scene, context, edit });
   const bar = createTopBar(context, {
     count: () => count,
@@ -107,6 +109,10 @@ export function createApp(root) {
         const entries = items.map((title, item) => ({ item, title }));
         const picked = await pickFrom({ label: "Choose", entries, x: box.left, y: box.bottom });
         return picked ?? -1;
+      },
+      async countTokens(text) {
+        const tokens = await tokensOf(text);
+        return tokens && { words: countWords(tokens), sentence: countSentence(tokens) };
       },
       toggleCollapsed: (id) => store.edit("Collapse", (now) => toggleFlag(now, [id], "collapsed")),
       rename: (id) => void menus.rename(id),

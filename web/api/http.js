@@ -166,6 +166,9 @@ export function createApi(base = document.baseURI) {
     /** @returns {Promise<string[]>} */
     wildcards: () => call("GET", "weft/wildcards"),
 
+    /** @param {string} text @returns {Promise<import("../run/tokens.js").Tokens>} */
+    tokens: (text) => call("POST", "weft/tokens", { text }),
+
     /** @returns {Promise<{packs: any[]}>} */
     packs: () => call("GET", "packs"),
 

@@ -22,6 +22,7 @@ import { createTrainingView } from "./training_view.js";
  * @property {(id: string, name: string, value: any, isOngoing: boolean) => void} setValue
  * @property {(id: string, name: string, control: string) => void} setControl
  * @property {(items: string[], anchor: HTMLElement) => Promise<number>} pick
+ * @property {(text: string) => Promise<{words: string, sentence: string} | null>} countTokens
  * @property {(id: string) => void} toggleCollapsed
  * @property {(id: string) => void} rename
  * @property {(id: string, name: string, file: File) => void} upload
@@ -91,6 +92,7 @@ export function createNodeView(host, first) {
       set: (value, isOngoing) => host.setValue(id, input.name, value, isOngoing),
       setControl: (control) => host.setControl(id, input.name, control),
       pick: host.pick,
+      countTokens: host.countTokens,
       openDataset: () => host.openDataset(id, input.name),
     }),
   );

@@ -8,7 +8,7 @@ import { endOf } from "./gestures/connect.js";
 
 /**
  * @typedef {import("./gestures/connect.js").End} End
- * @typedef {import("../run/peek.js").Found} Found
+ * @typedef {import("../run/peek.js").Look} Look
  */
 
 const GAP_PX = 14;
@@ -22,10 +22,9 @@ const SVG = "http://www.w3.org/2000/svg";
  * @param {import("../store.js").Store} parts.store
  * @param {import("../panels/index.js").Context["run"]} parts.run
  * @param {import("../commands.js").Commands} parts.commands
- * @param {(place: import("../run/peek.js").Place) => Promise<Found>} parts.look
- * @param {(found: Found) => Promise<HTMLElement | null>} [parts.more] for instance the tokens
+ * @param {(place: import("../run/peek.js").Place) => Promise<Look>} parts.look
  */
-export function followPeek({ scene, store, run, commands, look, more }) {
+export function followPeek({ scene, store, run, commands, look }) {
   const dot = el("span", { class: "peek-dot" });
   const title = el("strong", { class: "peek-title" });
   const words = el("p", { class: "peek-words" });
@@ -79,17 +78,16 @@ export function followPeek({ scene, store, run, commands, look, more }) {
   /** @param {End} end */
   async function fill(end) {
     const turn = ++asked;
-    /** @type {Found} */
+    /** @type {Look} */
     let found;
     try {
       found = await look(end);
     } catch (error) {
       const { message, hint = "" } = /** @type {any} */ (error);
-      found = { words: `${message} ${hint}`.trim(), seconds: 0, value: null, sourceId: null };
+      found = { words: `${message} ${hint}`.trim(), seconds: 0, value: null };
     }
-    const added = found.value && more ? await more(found) : null;
     if (turn !== asked || card.hidden) return;
-    body.replaceChildren(...entriesOf(found), ...(added ? [added] : []));
+    body.replaceChildren(...entriesOf(found));
     words.textContent = closingWords(found);
     place(end);
   }
@@ -213,7 +211,7 @@ export function followPeek({ scene, store, run, commands, look, more }) {
   });
 }
 
-/** @param {Found} found */
+/** @param {Look} found */
 function closingWords({ words, value, seconds }) {
   if (!value) return words;
   const where = /memory|disk/.exec(words)?.[0];
@@ -223,7 +221,7 @@ function closingWords({ words, value, seconds }) {
   return parts.join(", ");
 }
 
-/** @param {Found} found @returns {HTMLElement[]} */
+/** @param {Look} found @returns {HTMLElement[]} */
 function entriesOf({ value }) {
   if (!value) return [];
   const parts = value.entries.map(entryOf);
@@ -235,17 +233,35 @@ function entriesOf({ value }) {
 }
 
 /** @param {import("../run/peek.js").Entry} entry */
-function entryOf({ facts, pictures = [], text, curve, is_grid: isGrid = false }) {
+function entryOf({ facts, pictures = [], text, curve, tokens, is_grid: isGrid = false }) {
   const kind = isGrid ? "peek-pictures grid" : pictures.length > 1 ? "peek-pictures several" : "peek-pictures";
   return el(
     "section",
     { class: "peek-entry" },
     pictures.length > 0 && el("div", { class: kind }, pictures.map(pictureOf)),
     curve && curveOf(curve),
+    tokens && tokensOf(tokens),
     text !== undefined && el("pre", { class: "peek-text", tabindex: "0" }, text || "(empty)"),
     facts.length > 0 &&
       el("dl", { class: "facts" }, facts.flatMap(([name, told]) => [el("dt", {}, name), el("dd", {}, told)])),
   );
+}
+
+/**
+ * Each token with its weight where that is not 1; a line between two chunks.
+ * @param {import("../run/tokens.js").Tokens["tokens"]} tokens
+ */
+function tokensOf(tokens) {
+  const list = el("p", { class: "peek-tokens", tabindex: "0", "aria-label": "Tokens" });
+  let before = 0;
+  for (const [text, weight, chunk] of tokens) {
+    if (chunk !== before) list.append(el("span", { class: "peek-chunk" }, `chunk ${chunk + 1}`));
+    before = chunk;
+    const told = weight === 1 ? null : el("sup", {}, String(Math.round(weight * 100) / 100));
+    const kind = weight > 1 ? "token strong" : weight < 1 ? "token weak" : "token";
+    list.append(el("span", { class: kind }, text.trim() || text, told), " ");
+  }
+  return list;
 }
 
 /** @param {import("../run/peek.js").Picture} picture */

@@ -2,15 +2,16 @@
 
 import { sourceOfSocket } from "../graph/to_prompt.js";
 import { draftOf } from "./draft.js";
+import { countSentence } from "./tokens.js";
 
 /**
  * @typedef {{mime: string, data: string, words: string}} Picture `data` is base64
  * @typedef {{facts: [string, string][], pictures?: Picture[], text?: string,
- *   curve?: (number | null)[], is_grid?: boolean}} Entry
+ *   curve?: (number | null)[], is_grid?: boolean,
+ *   tokens?: import("./tokens.js").Tokens["tokens"]}} Entry
  * @typedef {{words: string, seconds: number,
  *   value: {count: number, type: string, entries: Entry[]} | null}} Look
  * @typedef {{id: string, isOutput: boolean, slot: number, name: string}} Place a socket
- * @typedef {Look & {sourceId: string | null}} Found `sourceId` is the prompt's node it comes from
  */
 
 const NOTHING = "Nothing is linked here.";
@@ -21,11 +22,30 @@ const MUTED = "It comes from a muted node: it is no part of what would run.";
  * @param {{peek: (prompt: any, node: string, output: number, job: string) => Promise<Look>}} parts.api
  * @param {import("../store.js").Store} parts.store
  * @param {{shownJob: () => {id: string} | null}} parts.run
+ * @param {(text: string) => Promise<import("./tokens.js").Tokens | null>} parts.tokensOf
  */
-export function createPeek({ api, store, run }) {
+export function createPeek({ api, store, run, tokensOf }) {
+  /**
+   * The prompts that a node encodes, where they are written on it, with the weight of each token.
+   * @param {import("../api/http.js").Prompt[string] | undefined} node of a prompt
+   * @returns {Promise<Entry[]>}
+   */
+  async function prompts(node) {
+    const inputs = store.get().specs.get(node?.class_type ?? "")?.inputs ?? [];
+    const texts = inputs.filter((input) => input.options.dynamicPrompts);
+    /** @type {Entry[]} */
+    const entries = [];
+    for (const { name } of texts) {
+      const text = node?.inputs[name];
+      const told = typeof text === "string" ? await tokensOf(text) : null;
+      if (told) entries.push({ facts: [[name, countSentence(told)]], tokens: told.tokens });
+    }
+    return entries;
+  }
+
   /**
    * @param {Place} place
-   * @returns {Promise<Found>}
+   * @returns {Promise<Look>}
    */
   return async function peek({ id, isOutput, slot, name }) {
     const { document, specs, tabId } = store.get();
@@ -34,20 +54,25 @@ export function createPeek({ api, store, run }) {
     if (source === null) return nothing(NOTHING);
     if (source.kind === "muted") return nothing(MUTED);
     if (source.kind === "value") return constant(source.value);
+    const sourceId = source.id ?? "";
     const found = await api.peek(
       prompt,
-      source.id ?? "",
+      sourceId,
       source.slot ?? 0,
       run.shownJob()?.id ?? "",
     );
-    return { ...found, sourceId: source.id ?? null };
+    if (found.value?.type === "CONDITIONING") {
+      found.value.entries.push(...(await prompts(prompt[sourceId])));
+      found.value.count = Math.max(found.value.count, found.value.entries.length);
+    }
+    return found;
   };
 }
 
-/** @param {string} words @returns {Found} */
-const nothing = (words) => ({ words, seconds: 0, value: null, sourceId: null });
+/** @param {string} words @returns {Look} */
+const nothing = (words) => ({ words, seconds: 0, value: null });
 
-/** @param {unknown} value that is written on the node itself @returns {Found} */
+/** @param {unknown} value that is written on the node itself @returns {Look} */
 function constant(value) {
   const isText = typeof value === "string";
   /** @type {Entry} */
@@ -59,7 +84,6 @@ function constant(value) {
     words: "written on the node",
     seconds: 0,
     value: { count: 1, type, entries: [entry] },
-    sourceId: null,
   };
 }
 

@@ -13,6 +13,7 @@ import { toggleWidget } from "./toggle.js";
  * @property {(value: any, isOngoing: boolean) => void} set `isOngoing`: typing or dragging goes on
  * @property {(control: string) => void} setControl
  * @property {(items: string[], anchor: HTMLElement) => Promise<number>} pick from a filtered list
+ * @property {(text: string) => Promise<{words: string, sentence: string} | null>} countTokens
  * @property {() => void} openDataset show the pictures and captions of a dataset input
  *
  * @typedef {{value: any, control?: string, isLinked: boolean, choices?: any[]}} Shown `choices` of
