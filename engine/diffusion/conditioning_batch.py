@@ -15,6 +15,7 @@ from torch import Tensor
 
 from engine.api.errors import NodeError
 from engine.diffusion.extra_input import extra_input
+from engine.diffusion.latent_space import LatentSpace
 from engine.diffusion.parameterization import Parameterization
 from engine.diffusion.unclip import EmbedStatistics, unclip_vector
 
@@ -113,10 +114,9 @@ class Target:
     latent: Tensor  # clean and scaled
     noise_mask: Tensor | None
     extra_channels: int
-    latent_scale: float
     context_dim: int
     adm_channels: int | None
-    latent_factor: int
+    space: LatentSpace
     embed_statistics: EmbedStatistics | None = None  # of unCLIP models
     seed: int = 0
 
@@ -176,7 +176,7 @@ def _entry(embeds: Tensor, options: Mapping[str, Any], target: Target) -> Entry:
             target.latent,
             target.noise_mask,
             target.extra_channels,
-            target.latent_scale,
+            target.space,
         ),
         area=area,
         mask=mask,
@@ -277,8 +277,8 @@ def _vector(options: Mapping[str, Any], target: Target) -> Tensor | None:
         pictures = options.get("unclip_conditioning", ())
         return unclip_vector(pictures, target.embed_statistics, target.seed).to(target.device)
     pooled = options.get("pooled_output")
-    height = options.get("height", target.shape[-2] * target.latent_factor)
-    width = options.get("width", target.shape[-1] * target.latent_factor)
+    height = options.get("height", target.shape[-2] * target.space.factor)
+    width = options.get("width", target.shape[-1] * target.space.factor)
     sizes = (
         *(height, width, options.get("crop_h", 0), options.get("crop_w", 0)),
         *(options.get("target_height", height), options.get("target_width", width)),

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from engine.api.errors import NodeError
 from engine.diffusion.latent_ops import repeated
+from engine.diffusion.latent_space import LatentSpace
 from engine.diffusion.scaling import scale
 
 # The latent of a grey picture in Stable Diffusion 1's space: what a model is shown for "nothing".
@@ -19,7 +20,7 @@ def extra_input(
     latent: Tensor,
     noise_mask: Tensor | None,
     channels: int,
-    latent_scale: float,
+    space: LatentSpace,
 ) -> Tensor | None:
     """What is put after the latent's own channels, from a conditioning's options.
 
@@ -33,7 +34,7 @@ def extra_input(
     if channels == latent.shape[1]:
         return torch.zeros_like(latent) if picture is None else _fitted(picture, latent)
     if channels == latent.shape[1] + 1:
-        return _inpaint(options.get("concat_mask", noise_mask), picture, latent, latent_scale)
+        return _inpaint(options.get("concat_mask", noise_mask), picture, latent, space)
     raise NodeError(
         f"The model takes {channels} channels beside its latent of {latent.shape[1]}.",
         hint="Only inpainting and InstructPix2Pix models are known.",
@@ -41,7 +42,7 @@ def extra_input(
 
 
 def _inpaint(
-    mask: Tensor | None, picture: Tensor | None, latent: Tensor, latent_scale: float
+    mask: Tensor | None, picture: Tensor | None, latent: Tensor, space: LatentSpace
 ) -> Tensor:
     """Mask and picture for an inpainting model."""
     if mask is None:
@@ -49,7 +50,7 @@ def _inpaint(
         return torch.cat([torch.ones_like(latent[:, :1]), grey], dim=1)
     mask = mask.reshape(-1, 1, *mask.shape[-2:]).to(latent)
     mask = repeated(_sized(mask, latent).round(), latent.shape[0])
-    shown = latent if picture is None else _fitted(picture, latent) * latent_scale
+    shown = latent if picture is None else space.entered(_fitted(picture, latent))
     return torch.cat([mask, shown], dim=1)
 
 

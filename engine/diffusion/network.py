@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from engine.diffusion.families.base import UnetLayout
+from engine.diffusion.latent_space import SD1, LatentSpace
 from engine.diffusion.network_hooks import NO_HOOKS, NetworkHooks, hooked
 from engine.diffusion.unclip import EmbedStatistics
 
@@ -31,9 +32,7 @@ class LoadedDenoiser:
     unet: "UNet2DConditionModel"
     device: torch.device
     dtype: torch.dtype
-    latent_scale: float = 0.18215
-    latent_factor: int = 8
-    latent_channels: int = 4
+    latent: LatentSpace = SD1
     latent_rgb_factors: tuple[tuple[float, ...], ...] | None = None
     native_size: int = 512
     hooks: NetworkHooks = NO_HOOKS

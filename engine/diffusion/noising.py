@@ -26,12 +26,11 @@ def with_noise(
         return latent
     level = (sigmas[0] - sigmas[-1]).abs() if len(sigmas) > 1 else sigmas[0]
     with ctx.models.use(recipe) as loaded:
-        model, scale = parameterization_of(loaded, recipe), loaded.latent_scale
-        channels = loaded.latent_channels
+        model, space = parameterization_of(loaded, recipe), loaded.latent
     samples = latent["samples"]
-    check_channels(samples, channels, "model")
-    clean = samples.to(torch.float32) * scale
+    check_channels(samples, space.channels, "model")
+    clean = space.entered(samples.to(torch.float32))
     noise = source.generate_noise(latent).to(torch.float32)
-    noisy = model.noised(clean, noise, level, is_start=False) / scale
+    noisy = space.left(model.noised(clean, noise, level, is_start=False))
     check_finite(noisy, "Adding noise gave")
     return resized(latent, noisy)

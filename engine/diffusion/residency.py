@@ -5,7 +5,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 from weakref import WeakValueDictionary
@@ -18,7 +18,9 @@ from engine.api.recipe import Recipe
 from engine.diffusion.checkpoint import PARTS, PartSource, check_complete
 from engine.diffusion.clip_vision import LoadedVision, clip_vision_source
 from engine.diffusion.controlnet import LoadedControl
+from engine.diffusion.families.base import CheckpointLayout
 from engine.diffusion.gligen import LoadedGligen, gligen_source
+from engine.diffusion.latent_space import LatentSpace
 from engine.diffusion.network import LoadedDenoiser, sd_alphas_cumprod
 from engine.diffusion.network_hooks import network_hooks
 from engine.diffusion.patches import Change, PatchTarget, WeightOf, plan_patches
@@ -342,7 +344,6 @@ def _status(entry: _Entry) -> PartStatus:
 def _denoiser(recipe: Recipe, entry: _Entry) -> LoadedDenoiser:
     source = entry.base.source
     assert source.unet is not None and source.layout is not None
-    vae = source.layout.vae
     return LoadedDenoiser(
         family=recipe.family,
         parameterization_name=recipe.option("prediction") or source.layout.prediction,
@@ -351,14 +352,17 @@ def _denoiser(recipe: Recipe, entry: _Entry) -> LoadedDenoiser:
         unet=entry.module,  # pyright: ignore[reportArgumentType] - build_unet made it
         device=entry.device,
         dtype=entry.dtype,
-        latent_scale=vae.scale if vae else 0.18215,
-        latent_factor=vae.factor if vae else 8,
-        latent_channels=source.unet.out_channels,
+        latent=_latent_space(source.layout, source.unet.out_channels),
         native_size=source.layout.native_size,
         latent_rgb_factors=source.layout.latent_rgb,
         hooks=network_hooks(recipe.hooks),
         embed_statistics=embed_statistics(source.file),
     )
+
+
+def _latent_space(layout: CheckpointLayout, channels: int) -> LatentSpace:
+    factor = layout.vae.factor if layout.vae else layout.space.factor
+    return replace(layout.space, channels=channels, factor=factor)
 
 
 def _vae(recipe: Recipe, entry: _Entry) -> LoadedVae:

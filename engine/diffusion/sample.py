@@ -128,14 +128,14 @@ class _Run:
 
     def sampled(self, latent: "LatentDict", source: NoiseMaker) -> Sampled:
         loaded, device = self.loaded, self.loaded.device
-        samples = fixed_empty_latent(latent["samples"], loaded.latent_channels)
-        check_channels(samples, loaded.latent_channels, "model")
+        samples = fixed_empty_latent(latent["samples"], loaded.latent.channels)
+        check_channels(samples, loaded.latent.channels, "model")
         noise = source.generate_noise({**latent, "samples": samples})
         model = parameterization_of(loaded, self.guidance.model)
         sigmas = self.sigmas.to(device)
         clean = samples.to(device, torch.float32)
         if bool(clean.any()):
-            clean = clean * loaded.latent_scale
+            clean = loaded.latent.entered(clean)
         noise = noise.to(device, torch.float32)
         denoise = self._denoiser(model, clean, latent.get("noise_mask"), noise, source.seed)
         x = model.noised(clean, noise, sigmas[0], is_start=model.is_largest(float(sigmas[0])))
@@ -148,8 +148,8 @@ class _Run:
         check_finite(x, "Sampling gave")
         x = model.finished(x, sigmas[-1])
         denoised = x if progress.denoised is None else progress.denoised
-        scale = loaded.latent_scale
-        return Sampled(samples=(x / scale).cpu(), denoised=(denoised / scale).cpu())
+        left = loaded.latent.left
+        return Sampled(samples=left(x).cpu(), denoised=left(denoised).cpu())
 
     def _denoiser(
         self, model: Parameterization, clean: Tensor, mask: Tensor | None, noise: Tensor, seed: int
@@ -161,11 +161,10 @@ class _Run:
             model=model,
             latent=clean,
             noise_mask=mask,
-            extra_channels=loaded.in_channels - loaded.latent_channels,
-            latent_scale=loaded.latent_scale,
+            extra_channels=loaded.in_channels - loaded.latent.channels,
             context_dim=loaded.context_dim,
             adm_channels=loaded.adm_channels,
-            latent_factor=loaded.latent_factor,
+            space=loaded.latent,
             embed_statistics=loaded.embed_statistics,
             seed=seed,
         )

@@ -15,6 +15,7 @@ from engine.diffusion.conditioning_batch import (
     mask_bounds,
     resolve,
 )
+from engine.diffusion.latent_space import LatentSpace
 from engine.diffusion.network import sd_alphas_cumprod
 from engine.diffusion.parameterization import parameterization
 
@@ -27,10 +28,9 @@ def target(**fields: Any) -> Target:
         "latent": torch.zeros(1, 4, 16, 24),
         "noise_mask": None,
         "extra_channels": 0,
-        "latent_scale": 1.0,
         "context_dim": 8,
         "adm_channels": None,
-        "latent_factor": 8,
+        "space": LatentSpace(scale=1.0),
     }
     return Target(**{**values, **fields})
 

@@ -147,6 +147,6 @@ def test_one_step_from_pure_noise(
         sigma = math.sqrt((1 - alpha) / alpha)
         eps = [denoiser.predict(noise, torch.tensor([999.0]), c) for c in (positive, negative)]
         guided = eps[1] + cfg * (eps[0] - eps[1])
-        found = (noise * math.sqrt(1 + sigma**2) - sigma * guided) / denoiser.latent_scale
+        found = (noise * math.sqrt(1 + sigma**2) - sigma * guided) / denoiser.latent.scale
     wanted = load_file(FOLDER / "unet.safetensors")[f"unet/{name}|value.samples"]
     assert difference(found, wanted) < 2e-3

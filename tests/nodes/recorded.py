@@ -15,6 +15,7 @@ from torch import Tensor
 
 from engine.api.node import node_type_of
 from engine.api.recipe import Hook, Recipe
+from engine.diffusion.latent_space import SD1
 from engine.diffusion.network import sd_alphas_cumprod
 from nodes import BUILTIN
 from tests.nodes.context import Context
@@ -31,9 +32,7 @@ class ToyNetwork:
     family = "sd1"
     parameterization_name = "eps"
     alphas_cumprod = sd_alphas_cumprod()
-    latent_channels = 4
-    latent_scale = 0.18215
-    latent_factor = 8
+    latent = SD1
     latent_rgb_factors = None
     in_channels = 4
     context_dim = 8

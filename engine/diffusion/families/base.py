@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
+from engine.diffusion.latent_space import SD1, LatentSpace
 from engine.diffusion.weightfile import WeightFile
 
 Prediction = Literal["eps", "v"]
@@ -43,7 +44,6 @@ class VaeLayout:
     blocks: int
     latent_channels: int
     groups: int = 32
-    scale: float = 0.18215
 
     @property
     def factor(self) -> int:
@@ -85,6 +85,7 @@ class CheckpointLayout:
     unet: UnetLayout | None
     vae: VaeLayout | None
     text: tuple[TextLayout, ...]
+    space: LatentSpace = SD1
     prediction: Prediction = "eps"
     native_size: int = 512
     latent_rgb: tuple[tuple[float, ...], ...] | None = None

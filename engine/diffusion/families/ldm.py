@@ -107,7 +107,7 @@ def transformer_depth(file: WeightFile, block: str) -> int:
     return depth
 
 
-def read_vae(file: WeightFile, prefix: str = VAE, *, scale: float = 0.18215) -> VaeLayout | None:
+def read_vae(file: WeightFile, prefix: str = VAE) -> VaeLayout | None:
     """The autoencoder under `prefix`, or None where the file has none."""
     start = f"{prefix}encoder.conv_in.weight"
     if start not in file:
@@ -129,7 +129,6 @@ def read_vae(file: WeightFile, prefix: str = VAE, *, scale: float = 0.18215) -> 
         blocks=blocks,
         latent_channels=sizes(file, f"{prefix}decoder.conv_in.weight", 4)[1],
         groups=groups,
-        scale=scale,
     )
 
 

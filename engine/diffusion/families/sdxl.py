@@ -12,6 +12,7 @@ from engine.diffusion.families.ldm import (
     read_vae,
 )
 from engine.diffusion.families.prediction import stated_prediction
+from engine.diffusion.latent_space import SDXL
 from engine.diffusion.weightfile import WeightFile
 
 
@@ -37,8 +38,9 @@ def match(file: WeightFile) -> CheckpointLayout:
     return CheckpointLayout(
         family=FAMILY.name,
         unet=replace(unet, head_width=number(file, "weft.unet.head_width", 64)),
-        vae=read_vae(file, scale=0.13025),
+        vae=read_vae(file),
         text=tuple(towers),
+        space=SDXL,
         prediction=stated_prediction(file) or "eps",
         native_size=number(file, "weft.native_size", 1024),
     )
