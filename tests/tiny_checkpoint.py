@@ -144,8 +144,10 @@ def vae_keys(
     width: int = 8,
     mult: tuple[int, ...] = (1, 1, 2, 2),
     blocks: int = 1,
+    latent: int = 4,
+    has_quant: bool = True,
 ) -> None:
-    """Adds the keys of an LDM autoencoder with 4 latent channels."""
+    """Adds the keys of an LDM autoencoder."""
 
     def res(key: str, i: int, o: int) -> None:
         keys.norm(f"{key}.norm1", i)
@@ -173,8 +175,8 @@ def vae_keys(
             keys.conv(f"{encoder}.down.{level}.downsample.conv", c, c)
     middle(f"{encoder}.mid", c)
     keys.norm(f"{encoder}.norm_out", c)
-    keys.conv(f"{encoder}.conv_out", c, 8, gain=6.0)
-    keys.conv(f"{decoder}.conv_in", 4, c)
+    keys.conv(f"{encoder}.conv_out", c, 2 * latent, gain=6.0)
+    keys.conv(f"{decoder}.conv_in", latent, c)
     middle(f"{decoder}.mid", c)
     for level in reversed(range(len(mult))):
         for j in range(blocks + 1):
@@ -184,8 +186,9 @@ def vae_keys(
             keys.conv(f"{decoder}.up.{level}.upsample.conv", c, c)
     keys.norm(f"{decoder}.norm_out", c)
     keys.conv(f"{decoder}.conv_out", c, 3, gain=0.8)
-    keys.conv(f"{prefix}quant_conv", 8, 8, 1)
-    keys.conv(f"{prefix}post_quant_conv", 4, 4, 1)
+    if has_quant:
+        keys.conv(f"{prefix}quant_conv", 2 * latent, 2 * latent, 1)
+        keys.conv(f"{prefix}post_quant_conv", latent, latent, 1)
 
 
 def clip_keys(

@@ -5,6 +5,7 @@ Opening reads a header only; nothing is loaded until the pool is asked for a par
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -16,10 +17,19 @@ from engine.diffusion import keymap
 from engine.diffusion.clip_model import ClipText
 from engine.diffusion.controlnet import build_control
 from engine.diffusion.families import identify
-from engine.diffusion.families.base import CheckpointLayout, TextLayout, UnetLayout, VaeLayout
-from engine.diffusion.families.ldm import VAE, number, read_unet, read_vae
+from engine.diffusion.families.base import (
+    CheckpointLayout,
+    FluxLayout,
+    Sd3Layout,
+    TextLayout,
+    UnetLayout,
+    VaeLayout,
+)
+from engine.diffusion.families.ldm import number, read_unet, read_vae
+from engine.diffusion.families.mmdit import flux_header, read_any_vae, sd3_header
 from engine.diffusion.keymap import Source
 from engine.diffusion.network import build_unet
+from engine.diffusion.transformer import build_flux, build_sd3
 from engine.diffusion.vae import build_vae
 from engine.diffusion.weightfile import WeightFile, open_weights
 
@@ -65,7 +75,7 @@ def vae_layout(file: WeightFile) -> VaeLayout:
     """The layout of the autoencoder in a file. Raises: NotThisFamily."""
     file, _ = _in_ldm_names("vae", file)
     try:
-        layout = read_vae(file, "") or read_vae(file, VAE)
+        layout = read_vae(file, "") or read_any_vae(file)
     except NotThisFamily as error:
         raise NotThisFamily(f"{file.path.name} {error.message}.") from error
     if layout is None:
@@ -113,6 +123,7 @@ class PartSource:
     build: Callable[[], nn.Module]
     sources: Mapping[str, Source]
     unet: UnetLayout | None = None
+    transformer: Sd3Layout | FluxLayout | None = None
     vae: VaeLayout | None = None
     text: tuple[TextLayout, ...] = ()
 
@@ -150,6 +161,8 @@ def _in_ldm_names(part: str, file: WeightFile) -> tuple[WeightFile, dict[str, So
 def _denoiser(file: WeightFile) -> PartSource:
     layout = identify(file)
     unet = layout.unet
+    if layout.transformer is not None:
+        return _transformer(file, layout, layout.transformer)
     if unet is None:
         raise NotThisFamily(f"{file.path.name} has no denoising network.")
     pairs = keymap.unet_names(unet.depth, unet.blocks)
@@ -159,6 +172,18 @@ def _denoiser(file: WeightFile) -> PartSource:
         build=lambda: build_unet(unet),
         sources=keymap.sources(file.infos, pairs, unet.prefix),
         unet=unet,
+    )
+
+
+def _transformer(
+    file: WeightFile, layout: CheckpointLayout, transformer: Sd3Layout | FluxLayout
+) -> PartSource:
+    if isinstance(transformer, FluxLayout):
+        found, build = flux_header(file), partial(build_flux, transformer)
+    else:
+        found, build = sd3_header(file), partial(build_sd3, transformer)
+    return PartSource(
+        file=file, layout=layout, build=build, sources=found.sources, transformer=transformer
     )
 
 

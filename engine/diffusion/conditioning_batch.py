@@ -5,8 +5,8 @@ mask and time range resolved for one latent size. Knows no guidance: groups come
 """
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
@@ -73,6 +73,8 @@ class Entry:
     control: Any = None  # engine.diffusion.controlnet.ControlLink
     control_covers_uncond: bool = False
     gligen: Any = None  # engine.diffusion.gligen.Boxes
+    may_repeat: bool = True  # repeated embeds mean the same
+    extras: Mapping[str, Any] = field(default_factory=dict[str, Any])  # for one kind of network
 
     def is_active(self, sigma: float) -> bool:
         """Whether the entry counts at a noise level."""
@@ -101,6 +103,7 @@ class Batch:
     control: Any
     groups: tuple[int, ...]
     gligen: tuple[Any, ...] | None = None  # of each entry
+    extras: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
 
 # Resolving ----------------------------------------------------------------------------------------
@@ -119,6 +122,8 @@ class Target:
     space: LatentSpace
     embed_statistics: EmbedStatistics | None = None  # of unCLIP models
     seed: int = 0
+    is_joint: bool = False  # see engine.diffusion.network.Denoiser
+    extras: Callable[[Mapping[str, Any]], dict[str, Any]] = lambda _: {}
 
     @property
     def shape(self) -> torch.Size:
@@ -187,6 +192,8 @@ def _entry(embeds: Tensor, options: Mapping[str, Any], target: Target) -> Entry:
         control=options.get("control"),
         control_covers_uncond=bool(options.get("control_apply_to_uncond", False)),
         gligen=options.get("gligen"),
+        may_repeat=not target.is_joint,
+        extras=target.extras(options),
     )
 
 
@@ -276,14 +283,23 @@ def _vector(options: Mapping[str, Any], target: Target) -> Tensor | None:
     if target.embed_statistics is not None:
         pictures = options.get("unclip_conditioning", ())
         return unclip_vector(pictures, target.embed_statistics, target.seed).to(target.device)
-    pooled = options.get("pooled_output")
+    if target.is_joint:
+        return _pooled(options, target, target.adm_channels)
     height = options.get("height", target.shape[-2] * target.space.factor)
     width = options.get("width", target.shape[-1] * target.space.factor)
     sizes = (
         *(height, width, options.get("crop_h", 0), options.get("crop_w", 0)),
         *(options.get("target_height", height), options.get("target_width", width)),
     )
-    room = target.adm_channels - 256 * len(sizes)
+    pooled = _pooled(options, target, target.adm_channels - 256 * len(sizes))
+    embedded = torch.cat([embedded_number(float(s)) for s in sizes])
+    rows = embedded[None].repeat(pooled.shape[0], 1).to(pooled.device)
+    return torch.cat([pooled, rows], dim=1)
+
+
+def _pooled(options: Mapping[str, Any], target: Target, room: int) -> Tensor:
+    """The pooled text (1 or B, room); zeros where there is none."""
+    pooled = options.get("pooled_output")
     if pooled is None:
         pooled = torch.zeros(1, max(room, 0))
     if pooled.shape[-1] != room:
@@ -292,9 +308,7 @@ def _vector(options: Mapping[str, Any], target: Target) -> Tensor | None:
             f"expects {room}.",
             hint="Encode the text with the CLIP of the same checkpoint.",
         )
-    embedded = torch.cat([embedded_number(float(s)) for s in sizes])
-    rows = embedded[None].repeat(pooled.shape[0], 1).to(pooled.device)
-    return torch.cat([pooled.float(), rows], dim=1).to(target.device)
+    return pooled.float().to(target.device)
 
 
 def embedded_number(value: float, channels: int = 256) -> Tensor:
@@ -373,12 +387,36 @@ def _fits(a: Entry, b: Entry) -> bool:
         return False
     if (a.concat is None) != (b.concat is None):
         return False
+    if _extra_shapes(a) != _extra_shapes(b):
+        return False
     short, long = sorted((a.embeds.shape[1], b.embeds.shape[1]))
+    if not (a.may_repeat and b.may_repeat):
+        return short == long
     return math.lcm(short, long) // short <= MAX_REPEATS
 
 
 def _size(entry: Entry) -> tuple[int, int] | None:
     return None if entry.area is None else (entry.area.height, entry.area.width)
+
+
+def _extra_shapes(entry: Entry) -> dict[str, Any]:
+    """What must be equal for two entries' extras to be joined."""
+
+    def shape(value: Any) -> Any:
+        if isinstance(value, Tensor):
+            return value.shape[1:]
+        return [shape(v) for v in value] if isinstance(value, list) else value
+
+    return {name: shape(value) for name, value in entry.extras.items()}
+
+
+def _joined_extra(values: list[Any], batch: int) -> Any:
+    first = values[0]
+    if isinstance(first, Tensor):
+        return torch.cat([fit_batch(v, batch) for v in values])
+    if isinstance(first, list):
+        return [_joined_extra(list(items), batch) for items in zip(*values, strict=True)]
+    return first
 
 
 def _joined(part: list[tuple[int, Entry]], batch: int) -> Batch:
@@ -397,6 +435,10 @@ def _joined(part: list[tuple[int, Entry]], batch: int) -> Batch:
         control=entries[0].control,
         groups=tuple(number for number, _ in part),
         gligen=None if entries[0].gligen is None else tuple(e.gligen for e in entries),
+        extras={
+            name: _joined_extra([e.extras[name] for e in entries], batch)
+            for name in entries[0].extras
+        },
     )
 
 

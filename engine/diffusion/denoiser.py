@@ -14,6 +14,9 @@ from engine.diffusion.gligen import LoadedGligen
 from engine.diffusion.guidance import Guidance, guided
 from engine.diffusion.parameterization import Parameterization
 
+# What a wrapper's `c` holds for every kind of network.
+_CUSTOMARY = ("c_crossattn", "y", "c_concat", "control", "transformer_options")
+
 
 class Network(Protocol):
     """What is called once a step (engine.diffusion.network.LoadedDenoiser)."""
@@ -27,6 +30,7 @@ class Network(Protocol):
         y: Tensor | None = None,
         control: Any = None,
         options: Mapping[str, Any] | None = None,
+        extras: Mapping[str, Any] | None = None,
     ) -> Tensor: ...
 
 
@@ -61,8 +65,10 @@ class NetworkApply:
                 c_concat=batch.concat,
                 control=control,
                 options=options,
+                extras=batch.extras,
             )
         extras = {
+            **batch.extras,
             "c_crossattn": batch.context,
             "y": batch.y,
             "c_concat": batch.concat,
@@ -95,6 +101,7 @@ class NetworkApply:
             c_concat=c.get("c_concat"),
             control=c.get("control"),
             options=c.get("transformer_options"),
+            extras={name: value for name, value in c.items() if name not in _CUSTOMARY},
         )
 
     def _denoised(
@@ -107,13 +114,14 @@ class NetworkApply:
         c_concat: Tensor | None,
         control: Any,
         options: Mapping[str, Any] | None,
+        extras: Mapping[str, Any],
     ) -> Tensor:
         scaled = self.model.scale_input(x, sigma)
         if c_concat is not None:
             scaled = torch.cat([scaled, c_concat], dim=1)
         timestep = self.model.timestep(sigma).float()
         output = self.network.predict(
-            scaled, timestep, context, y=y, control=control, options=options
+            scaled, timestep, context, y=y, control=control, options=options, extras=extras
         )
         return self.model.denoised(x, output.to(x.device), sigma)
 

@@ -176,18 +176,22 @@ class Source:
     """Where a weight of ours comes from: a key of the file and how its tensor is read.
 
     `rows` takes a third of a fused matrix, `is_transposed` swaps the two axes, `is_squeezed` reads
-    a 1x1 convolution as a matrix (so the autoencoder's attention was written).
+    a 1x1 convolution as a matrix (so the autoencoder's attention was written), `swaps_halves`
+    reads the second half of the rows first.
     """
 
     key: str
     rows: tuple[int, int] | None = None
     is_transposed: bool = False
     is_squeezed: bool = False
+    swaps_halves: bool = False
 
     def read(self, tensor: Tensor) -> Tensor:
         """The weight as our network holds it; a view wherever that is possible."""
         if self.rows is not None:
             tensor = tensor[self.rows[0] : self.rows[1]]
+        if self.swaps_halves:
+            tensor = tensor.roll(tensor.shape[0] // 2, 0)
         if self.is_transposed:
             tensor = tensor.t()
         if self.is_squeezed and tensor.dim() == 4:

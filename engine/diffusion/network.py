@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import Tensor
@@ -16,6 +16,45 @@ if TYPE_CHECKING:
     from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 
 Control = Mapping[str, Sequence[Tensor | None]]
+
+
+class Denoiser(Protocol):
+    """What sampling knows of a loaded denoising network, whatever its kind.
+
+    `is_joint`: text and picture go through one transformer, so that texts of two lengths do not
+    share a call, and the vector input is the pooled text alone.
+    """
+
+    family: str
+    parameterization_name: str
+    device: torch.device
+    dtype: torch.dtype
+    latent: LatentSpace
+    latent_rgb_factors: tuple[tuple[float, ...], ...] | None
+    sampling: tuple[object, ...] | None
+    is_joint: bool
+    embed_statistics: EmbedStatistics | None
+
+    @property
+    def alphas_cumprod(self) -> Tensor: ...
+    @property
+    def in_channels(self) -> int: ...
+    @property
+    def context_dim(self) -> int: ...
+    @property
+    def adm_channels(self) -> int | None: ...
+    def extra_conditions(self, options: Mapping[str, Any]) -> dict[str, Any]: ...
+    def predict(
+        self,
+        x: Tensor,
+        timestep: Tensor,
+        context: Tensor,
+        *,
+        y: Tensor | None = None,
+        control: Any = None,
+        options: Mapping[str, Any] | None = None,
+        extras: Mapping[str, Any] | None = None,
+    ) -> Tensor: ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +76,8 @@ class LoadedDenoiser:
     native_size: int = 512
     hooks: NetworkHooks = NO_HOOKS
     embed_statistics: EmbedStatistics | None = None  # of unCLIP models
+    sampling: tuple[object, ...] | None = None
+    is_joint: bool = False
 
     @property
     def in_channels(self) -> int:
@@ -50,6 +91,10 @@ class LoadedDenoiser:
     def adm_channels(self) -> int | None:
         return self.layout.adm
 
+    def extra_conditions(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        """What else the network reads from a conditioning's options: nothing."""
+        return {}
+
     def predict(
         self,
         x: Tensor,
@@ -59,6 +104,7 @@ class LoadedDenoiser:
         y: Tensor | None = None,
         control: Control | None = None,
         options: Mapping[str, Any] | None = None,
+        extras: Mapping[str, Any] | None = None,
     ) -> Tensor:
         """The network's raw output for a scaled input, in float32.
 

@@ -18,7 +18,7 @@ from engine.api.recipe import Recipe
 from engine.diffusion.checkpoint import PARTS, PartSource, check_complete
 from engine.diffusion.clip_vision import LoadedVision, clip_vision_source
 from engine.diffusion.controlnet import LoadedControl
-from engine.diffusion.families.base import CheckpointLayout
+from engine.diffusion.families.base import CheckpointLayout, FluxLayout, Sd3Layout
 from engine.diffusion.gligen import LoadedGligen, gligen_source
 from engine.diffusion.latent_space import LatentSpace
 from engine.diffusion.network import LoadedDenoiser, sd_alphas_cumprod
@@ -26,6 +26,7 @@ from engine.diffusion.network_hooks import network_hooks
 from engine.diffusion.patches import Change, PatchTarget, WeightOf, plan_patches
 from engine.diffusion.precision import Precision, compute_dtype
 from engine.diffusion.text import LoadedText, TextTower
+from engine.diffusion.transformer import LoadedTransformer
 from engine.diffusion.unclip import embed_statistics
 from engine.diffusion.upscaler import LoadedUpscaler, upscaler_source
 from engine.diffusion.vae import LoadedVae
@@ -232,7 +233,10 @@ class _Weights:
         for prefix, layer in module.named_modules():
             own = [
                 (local, f"{prefix}.{local}")
-                for local, _ in layer.named_parameters(prefix="", recurse=False)
+                for local, _ in (
+                    *layer.named_parameters(recurse=False),
+                    *layer.named_buffers(recurse=False),
+                )
             ]
             if any(name in self.changes or not self._is_mapped(name) for _, name in own):
                 self._attach_on_first_run(layer, own)
@@ -341,8 +345,10 @@ def _status(entry: _Entry) -> PartStatus:
 # Views: what `use` hands out, by part -------------------------------------------------------------
 
 
-def _denoiser(recipe: Recipe, entry: _Entry) -> LoadedDenoiser:
+def _denoiser(recipe: Recipe, entry: _Entry) -> LoadedDenoiser | LoadedTransformer:
     source = entry.base.source
+    if source.transformer is not None:
+        return _transformer(recipe, entry, source.transformer)
     assert source.unet is not None and source.layout is not None
     return LoadedDenoiser(
         family=recipe.family,
@@ -357,6 +363,25 @@ def _denoiser(recipe: Recipe, entry: _Entry) -> LoadedDenoiser:
         latent_rgb_factors=source.layout.latent_rgb,
         hooks=network_hooks(recipe.hooks),
         embed_statistics=embed_statistics(source.file),
+    )
+
+
+def _transformer(
+    recipe: Recipe, entry: _Entry, transformer: Sd3Layout | FluxLayout
+) -> LoadedTransformer:
+    layout = entry.base.source.layout
+    assert layout is not None
+    return LoadedTransformer(
+        family=recipe.family,
+        layout=transformer,
+        model=entry.module,
+        device=entry.device,
+        dtype=entry.dtype,
+        latent=_latent_space(layout, transformer.out_channels),
+        sampling=layout.sampling,
+        latent_rgb_factors=layout.latent_rgb,
+        native_size=layout.native_size,
+        hooks=recipe.hooks,
     )
 
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from engine.api.recipe import Recipe
     from engine.api.types import LatentDict
     from engine.diffusion.controlnet import LoadedControl
-    from engine.diffusion.network import LoadedDenoiser
+    from engine.diffusion.network import Denoiser
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,11 +38,10 @@ class Sampled:
     denoised: Tensor
 
 
-def parameterization_of(loaded: "LoadedDenoiser", recipe: "Recipe") -> Parameterization:
+def parameterization_of(loaded: "Denoiser", recipe: "Recipe") -> Parameterization:
     """The parameterization of a loaded model, as its recipe's `sampling` option changes it."""
-    return parameterization(
-        loaded.parameterization_name, loaded.alphas_cumprod, recipe.option("sampling")
-    )
+    sampling = recipe.option("sampling") or loaded.sampling
+    return parameterization(loaded.parameterization_name, loaded.alphas_cumprod, sampling)
 
 
 def model_parameterization(ctx: "RunContext", recipe: "Recipe") -> Parameterization:
@@ -119,7 +118,7 @@ def sample(
 @dataclass(frozen=True, kw_only=True)
 class _Run:
     ctx: "RunContext"
-    loaded: "LoadedDenoiser"
+    loaded: "Denoiser"
     controls: Mapping[str, "LoadedControl"]
     gligens: Mapping[str, LoadedGligen]
     guidance: Guidance
@@ -165,6 +164,8 @@ class _Run:
             context_dim=loaded.context_dim,
             adm_channels=loaded.adm_channels,
             space=loaded.latent,
+            is_joint=loaded.is_joint,
+            extras=loaded.extra_conditions,
             embed_statistics=loaded.embed_statistics,
             seed=seed,
         )

@@ -203,6 +203,8 @@ def build_vae(layout: VaeLayout) -> "AutoencoderKL":
         "layers_per_block": layout.blocks,
         "latent_channels": layout.latent_channels,
         "norm_num_groups": layout.groups,
+        "use_quant_conv": layout.has_quant,
+        "use_post_quant_conv": layout.has_quant,
     }
     with torch.device("meta"):
         return AutoencoderKL(**config)

@@ -34,6 +34,7 @@ from tests.tiny_checkpoint import (
     unet_keys,
     vae_keys,
 )
+from tests.tiny_transformer import whole_flux_keys, whole_sd3_keys
 
 
 def save(path: Path, keys: Keys, metadata: dict[str, str] | None = None) -> Path:
@@ -73,6 +74,8 @@ KEYS: dict[str, Callable[[], Keys]] = {
     "sd2": sd2_keys,
     "sd2_unclip": sd2_unclip_keys,
     "sdxl": sdxl_keys,
+    "sd3": whole_sd3_keys,
+    "flux": whole_flux_keys,
 }
 
 

@@ -38,8 +38,13 @@ class ToyNetwork:
     context_dim = 8
     adm_channels = None
     embed_statistics = None
+    sampling = None
+    is_joint = False
     device = torch.device("cpu")
     dtype = torch.float32
+
+    def extra_conditions(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        return {}
 
     def predict(
         self,
@@ -50,6 +55,7 @@ class ToyNetwork:
         y: Tensor | None = None,
         control: Any = None,
         options: Any = None,
+        extras: Any = None,
     ) -> Tensor:
         return torch.zeros_like(x)
 

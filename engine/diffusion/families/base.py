@@ -35,8 +35,46 @@ class UnetLayout:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Sd3Layout:
+    """Sizes of a joint transformer (SD3). `places` are the positions per side, in patches.
+
+    `dual_layers` have a second attention of the picture alone (3.5 medium).
+    """
+
+    in_channels: int
+    out_channels: int
+    width: int
+    heads: int
+    layers: int
+    context_dim: int
+    pooled_dim: int
+    patch: int
+    places: int
+    dual_layers: tuple[int, ...] = ()
+    query_norm: Literal["rms_norm", "layer_norm"] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FluxLayout:
+    """Sizes of a transformer with double and single streams (Flux); channels are the latent's."""
+
+    in_channels: int
+    out_channels: int
+    width: int
+    heads: int
+    layers: int
+    single_layers: int
+    context_dim: int
+    pooled_dim: int
+    has_guidance: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class VaeLayout:
-    """Sizes of a KL autoencoder; `factor` is pixels per latent cell."""
+    """Sizes of a KL autoencoder; `factor` is pixels per latent cell.
+
+    `has_quant`: 1x1 convolutions stand between the latent and both halves.
+    """
 
     prefix: str
     width: int
@@ -44,6 +82,7 @@ class VaeLayout:
     blocks: int
     latent_channels: int
     groups: int = 32
+    has_quant: bool = True
 
     @property
     def factor(self) -> int:
@@ -78,6 +117,8 @@ class TextLayout:
 class CheckpointLayout:
     """All parts of one checkpoint file; a part that the file lacks is None or empty.
 
+    A denoiser is a `unet` or a `transformer`. `sampling` is what the family means by its output
+    where that is no prediction at discrete times (see `parameterization`).
     `latent_rgb` gives a rough picture of a latent: red, green and blue, -1..1, per latent channel.
     """
 
@@ -86,7 +127,9 @@ class CheckpointLayout:
     vae: VaeLayout | None
     text: tuple[TextLayout, ...]
     space: LatentSpace = SD1
+    transformer: Sd3Layout | FluxLayout | None = None
     prediction: Prediction = "eps"
+    sampling: tuple[object, ...] | None = None
     native_size: int = 512
     latent_rgb: tuple[tuple[float, ...], ...] | None = None
 

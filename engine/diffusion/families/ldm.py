@@ -129,6 +129,7 @@ def read_vae(file: WeightFile, prefix: str = VAE) -> VaeLayout | None:
         blocks=blocks,
         latent_channels=sizes(file, f"{prefix}decoder.conv_in.weight", 4)[1],
         groups=groups,
+        has_quant=f"{prefix}quant_conv.weight" in file,
     )
 
 
