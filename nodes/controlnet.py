@@ -70,4 +70,27 @@ def controlnet_apply_advanced(
     return first, second
 
 
-NODES = [load_controlnet, controlnet_apply, controlnet_apply_advanced]
+@node(
+    "ControlNetApplySD3",
+    title="Apply Controlnet with VAE",
+    category=_CATEGORY,
+    output_names=("positive", "negative"),
+    is_deprecated=True,
+)
+def controlnet_apply_sd3(
+    positive: Conditioning,
+    negative: Conditioning,
+    control_net: ControlNet,
+    vae: Vae,
+    image: Image,
+    strength: _Strength,
+    start_percent: Annotated[float, Float(0.0, min=0.0, max=1.0, step=0.001)],
+    end_percent: Annotated[float, Float(1.0, min=0.0, max=1.0, step=0.001)],
+) -> tuple[Conditioning, Conditioning]:
+    """The older form of Apply ControlNet that asks for a VAE."""
+    return controlnet_apply_advanced(
+        positive, negative, control_net, image, strength, start_percent, end_percent, vae
+    )
+
+
+NODES = [load_controlnet, controlnet_apply, controlnet_apply_advanced, controlnet_apply_sd3]

@@ -3,9 +3,24 @@
 from typing import Annotated
 
 from engine.api import Choice, Clip, Float, Model, RunContext, Vae, node
-from engine.api.recipe import FileRef
+from engine.api.errors import MissingModel
+from engine.api.recipe import FileRef, Recipe
 from engine.diffusion.checkpoint import open_checkpoint, open_vae
 from engine.diffusion.lora import add_lora, open_lora
+from engine.diffusion.t5_tokenizer import FILE_NAMES, FOLDER, T5_FAMILIES
+
+
+def with_tokenizer(ctx: RunContext, clip: Recipe | None) -> Recipe | None:
+    """A text part that knows where T5's tokenizer lies, if it has a T5 and the file is there."""
+    if clip is None or clip.family not in T5_FAMILIES:
+        return clip
+    for name in FILE_NAMES:
+        try:
+            path = ctx.files.resolve(FOLDER, name)
+        except MissingModel:
+            continue
+        return clip.with_option("t5_tokenizer", str(path))
+    return clip
 
 
 @node(
@@ -24,7 +39,8 @@ def load_checkpoint(
     missing = [name for name, part in (("CLIP", parts.clip), ("VAE", parts.vae)) if part is None]
     if missing:
         ctx.log(f"{ckpt_name} has no {' and no '.join(missing)}.")
-    return parts.model, parts.clip, parts.vae  # pyright: ignore[reportReturnType]
+    clip = with_tokenizer(ctx, parts.clip)
+    return parts.model, clip, parts.vae  # pyright: ignore[reportReturnType]
 
 
 @node("VAELoader", title="Load VAE", category="loaders")

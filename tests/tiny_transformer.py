@@ -4,8 +4,9 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
+from tokenizers import Tokenizer, models, pre_tokenizers
 
-from tests.tiny_checkpoint import Keys, fill, vae_keys
+from tests.tiny_checkpoint import Keys, clip_keys, fill, vae_keys
 
 METADATA = {"weft.vae.norm_num_groups": "4", "weft.native_size": "64", "weft.text.heads": "2"}
 PREFIX = "model.diffusion_model."
@@ -110,20 +111,74 @@ def flux_keys(
     keys.linear(f"{prefix}final_layer.linear", width, 64)
 
 
+def t5_keys(
+    keys: Keys,
+    prefix: str = "text_encoders.t5xxl.transformer.",
+    *,
+    width: int = 32,
+    layers: int = 2,
+    vocabulary: int = 64,
+) -> None:
+    """Adds the keys of a T5 v1.1 encoder with four heads."""
+    keys[f"{prefix}shared.weight"] = ((vocabulary, width), 1.0, 0.0)
+    for n in range(layers):
+        block = f"{prefix}encoder.block.{n}.layer"
+        for part in "qkvo":
+            keys.weight(f"{block}.0.SelfAttention.{part}.weight", width, width, gain=0.6)
+        if n == 0:
+            table = f"{block}.0.SelfAttention.relative_attention_bias.weight"
+            keys[table] = ((32, 4), 0.5, 0.0)
+        for part in ("wi_0", "wi_1"):
+            keys.weight(f"{block}.1.DenseReluDense.{part}.weight", 2 * width, width)
+        keys.weight(f"{block}.1.DenseReluDense.wo.weight", width, 2 * width)
+        for layer in (0, 1):
+            keys[f"{block}.{layer}.layer_norm.weight"] = ((width,), 0.1, 1.0)
+    keys[f"{prefix}encoder.final_layer_norm.weight"] = ((width,), 0.1, 1.0)
+
+
+def clip_tower_keys(keys: Keys, name: str) -> None:
+    """Adds the keys of a CLIP tower as these checkpoints name them: clip_l or clip_g."""
+    prefix = f"text_encoders.{name}.transformer."
+    clip_keys(keys, f"{prefix}text_model.")
+    keys.weight(f"{prefix}text_projection.weight", 16, 16)
+
+
 def whole_sd3_keys() -> Keys:
-    """A transformer of the 3.5-medium kind and its autoencoder."""
+    """A checkpoint of the 3.5-medium kind with its autoencoder and three text encoders."""
     keys = Keys()
-    sd3_keys(keys, dual=(0,), norm="rms")
+    sd3_keys(keys, dual=(0,), norm="rms", pooled=32)
     vae_keys(keys, latent=16, has_quant=False)
+    for name in ("clip_l", "clip_g"):
+        clip_tower_keys(keys, name)
+    t5_keys(keys)
     return keys
 
 
 def whole_flux_keys() -> Keys:
-    """A transformer of the dev kind and its autoencoder."""
+    """A checkpoint of the dev kind with its autoencoder and two text encoders."""
     keys = Keys()
     flux_keys(keys)
     vae_keys(keys, latent=16, has_quant=False)
+    clip_tower_keys(keys, "clip_l")
+    t5_keys(keys)
     return keys
+
+
+PIECES = (
+    *(("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), ("▁", -3.0), ("▁a", -2.0), ("▁boat", -2.5)),
+    *(("▁red", -2.6), ("ed", -3.5), ("▁on", -3.0)),
+    *((letter, -6.0) for letter in "abcdefghijklmnopqrstuvwxyz"),
+)
+
+
+def write_tokenizer(path: Path) -> Path:
+    """Writes a tiny unigram tokenizer of T5's kind; gives the path back."""
+    tokenizer = Tokenizer(models.Unigram(list(PIECES), unk_id=2))
+    space = pre_tokenizers.Metaspace(replacement="▁", prepend_scheme="always")
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.WhitespaceSplit(), space])
+    path.parent.mkdir(parents=True, exist_ok=True)
+    tokenizer.save(str(path))
+    return path
 
 
 def save(path: Path, keys: Keys, dtype: torch.dtype = torch.float32) -> Path:

@@ -21,6 +21,7 @@ from engine.diffusion.families.base import (
     CheckpointLayout,
     FluxLayout,
     Sd3Layout,
+    T5Layout,
     TextLayout,
     UnetLayout,
     VaeLayout,
@@ -29,6 +30,7 @@ from engine.diffusion.families.ldm import number, read_unet, read_vae
 from engine.diffusion.families.mmdit import flux_header, read_any_vae, sd3_header
 from engine.diffusion.keymap import Source
 from engine.diffusion.network import build_unet
+from engine.diffusion.t5_model import T5Text
 from engine.diffusion.transformer import build_flux, build_sd3
 from engine.diffusion.vae import build_vae
 from engine.diffusion.weightfile import WeightFile, open_weights
@@ -125,7 +127,7 @@ class PartSource:
     unet: UnetLayout | None = None
     transformer: Sd3Layout | FluxLayout | None = None
     vae: VaeLayout | None = None
-    text: tuple[TextLayout, ...] = ()
+    text: tuple[TextLayout | T5Layout, ...] = ()
 
     def shape(self, name: str) -> tuple[int, ...]:
         """The shape of a weight by our name of it."""
@@ -217,12 +219,19 @@ def _text(file: WeightFile) -> PartSource:
     )
 
 
-def _text_module(towers: tuple[TextLayout, ...]) -> nn.Module:
+def _text_module(towers: tuple[TextLayout | T5Layout, ...]) -> nn.Module:
     with torch.device("meta"):
-        return nn.ModuleDict({tower.name: ClipText(tower) for tower in towers})
+        return nn.ModuleDict(
+            {
+                tower.name: T5Text(tower) if isinstance(tower, T5Layout) else ClipText(tower)
+                for tower in towers
+            }
+        )
 
 
-def _tower_sources(file: WeightFile, tower: TextLayout) -> dict[str, Source]:
+def _tower_sources(file: WeightFile, tower: TextLayout | T5Layout) -> dict[str, Source]:
+    if isinstance(tower, T5Layout):
+        return keymap.sources(file.infos, keymap.T5_NAMES, tower.prefix)
     if tower.naming == "open_clip":
         return keymap.open_clip_sources(file.infos, tower.layers, tower.width, tower.prefix)
     names = (*keymap.TEXT_NAMES, *keymap.BARE_TEXT_NAMES)

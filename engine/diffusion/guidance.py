@@ -178,6 +178,7 @@ def guided(
             "sigma": sigma,
             "model": recipe,
             "model_options": options,
+            "evaluate": evaluate,
         }
         cond, uncond = hook(values)
     result = _cfg(guidance, cond, uncond, x, sigma, options)

@@ -154,6 +154,14 @@ BARE_TEXT_NAMES: Pairs = tuple(
 )
 
 
+# T5's own names, its token table under either of the two that files have.
+T5_NAMES: Pairs = (
+    ("encoder.embed_tokens.", "shared."),
+    ("shared.", "shared."),
+    ("encoder.", "encoder."),
+)
+
+
 def open_clip_names(layers: int) -> Pairs:
     """Module prefixes (OpenCLIP, ours) of a text tower; its fused `in_proj` is split apart."""
     pairs = [

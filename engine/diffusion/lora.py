@@ -12,8 +12,10 @@ from engine.api.errors import ModelError
 from engine.api.recipe import FileRef, Recipe, WeightPatch
 from engine.diffusion.checkpoint import PartSource, part_source
 from engine.diffusion.families import FAMILIES
+from engine.diffusion.families.base import FluxLayout
 from engine.diffusion.keymap import PREFIXES, Source
 from engine.diffusion.lora_formulas import DELTAS, Tensors, dora_change, glora_change
+from engine.diffusion.transformer_keys import FLUX, SD3, original_modules
 from engine.diffusion.weightfile import WeightFile, open_weights
 
 # Endings of a LoRA's keys -> the role of the tensor; the rest of the key names the module.
@@ -61,12 +63,24 @@ TEXT_STARTS: dict[str, tuple[str, ...]] = {
     "l": ("lora_te_text_model_", "lora_te1_text_model_", "text_encoder.text_model."),
     "h": ("lora_te_text_model_", "text_encoder.text_model."),
     "g": ("lora_te2_text_model_", "text_encoder_2.text_model."),
+    "t5xxl": ("lora_te3_", "text_encoder_3.", "text_encoder_2."),
 }
 
 GLORA_ROLES = ("a1", "a2", "b1", "b2")
 
 Modules = Mapping[str, Mapping[str, str]]  # module as the file names it -> role -> key
 Change = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoraTarget:
+    """A layer of ours that a module of a LoRA changes; `part` takes its share of a fused one."""
+
+    name: str
+    part: Source | None = None
+
+
+Targets = tuple[LoraTarget, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,10 +149,22 @@ def read_modules(file: WeightFile) -> Modules:
 
 
 def lora_family(file: WeightFile) -> str:
-    """The family a LoRA was made for, guessed from the width of its text input."""
+    """The family a LoRA was made for, guessed from its names and the width of its text input."""
+    for mark, family in _MARKS.items():
+        if any(mark in key for key in file.infos):
+            return family
     widths = {768: "Stable Diffusion 1.x", 1024: "Stable Diffusion 2.x", 2048: "SDXL"}
     width = context_width(file)
     return widths.get(width, f"a text width of {width}") if width else "an unknown family"
+
+
+_MARKS = {
+    "joint_blocks": "Stable Diffusion 3",
+    "double_blocks": "Flux.1",
+    "single_blocks": "Flux.1",
+    "single_transformer_blocks": "Flux.1",
+    "add_q_proj": "Stable Diffusion 3",
+}
 
 
 def context_width(file: WeightFile) -> int | None:
@@ -158,14 +184,14 @@ def _title(family: str) -> str:
 
 def lora_fit(file: WeightFile, part: str, source: PartSource) -> LoraFit:
     """How well a LoRA fits a part, from headers alone."""
-    names = module_names(part, source.sources)
+    names = module_names(part, source)
     fitting, unknown, misshapen = 0, [], []
     modules = {m: r for m, r in read_modules(file).items() if _is_text(m) == (part == "text")}
     for module, roles in modules.items():
-        name = names.get(module)
-        if name is None:
+        targets = names.get(module)
+        if targets is None:
             unknown.append(module)
-        elif _fits(file, roles, source, name):
+        elif _fits(file, roles, source, targets):
             fitting += 1
         else:
             misshapen.append(module)
@@ -181,9 +207,9 @@ def _is_text(module: str) -> bool:
     return module.startswith(("lora_te", "text_encoder"))
 
 
-def _fits(file: WeightFile, roles: Mapping[str, str], source: PartSource, name: str) -> bool:
+def _fits(file: WeightFile, roles: Mapping[str, str], source: PartSource, targets: Targets) -> bool:
     """Whether a module's tensors give a change of the weight's size; tried without their values."""
-    weight = source.shape(f"{name}.weight")
+    size = sum(math.prod(source.shape(f"{target.name}.weight")) for target in targets)
     delta = _delta(roles)
     if delta is None:
         return "bias" in roles or all(role in roles for role in GLORA_ROLES)
@@ -193,19 +219,43 @@ def _fits(file: WeightFile, roles: Mapping[str, str], source: PartSource, name: 
         if role not in ("alpha", "dora")
     }
     try:
-        return delta(tensors).numel() == math.prod(weight)
+        return delta(tensors).numel() == size
     except (RuntimeError, IndexError):  # shapes that cannot be multiplied
         return False
 
 
-def module_names(part: str, sources: Mapping[str, Source]) -> dict[str, str]:
-    """All names that LoRA files use for a part's layers -> our name of the layer."""
-    names: dict[str, str] = {}
-    for weight, source in sources.items():
+def module_names(part: str, source: PartSource) -> dict[str, Targets]:
+    """All names that LoRA files use for a part's layers -> our layers that are meant."""
+    if source.transformer is not None:
+        return _transformer_names(source)
+    names: dict[str, Targets] = {}
+    for weight, found in source.sources.items():
         if weight.endswith(".weight"):
             ours = weight.removesuffix(".weight")
-            aliases = _text_aliases(ours) if part == "text" else _unet_aliases(ours, source.key)
-            names.update(dict.fromkeys(aliases, ours))
+            aliases = _text_aliases(ours) if part == "text" else _unet_aliases(ours, found.key)
+            names.update(dict.fromkeys(aliases, (LoraTarget(name=ours),)))
+    return names
+
+
+def _transformer_names(source: PartSource) -> dict[str, Targets]:
+    """diffusers' names, and those of the original layouts, whose layers may be several of ours."""
+    table = FLUX if isinstance(source.transformer, FluxLayout) else SD3
+    shapes = {
+        name.removesuffix(".weight"): source.shape(name)
+        for name in source.sources
+        if name.endswith(".weight")
+    }
+    names: dict[str, Targets] = {}
+    for ours in shapes:
+        targets = (LoraTarget(name=ours),)
+        flat = ours.replace(".", "_")
+        for alias in (f"transformer.{ours}", ours, f"lora_transformer_{flat}", f"lycoris_{flat}"):
+            names[alias] = targets
+    for original, parts in original_modules(table, shapes).items():
+        targets = tuple(LoraTarget(name=ours, part=part) for ours, part in parts)
+        flat = original.replace(".", "_")
+        for alias in (f"lora_unet_{flat}", f"diffusion_model.{original}", original):
+            names[alias] = targets
     return names
 
 
@@ -235,16 +285,18 @@ def plan_lora(
     file: WeightFile, strength: float, part: str, source: PartSource
 ) -> dict[str, Change]:
     """Our weight name -> how the LoRA changes it; modules that do not fit are left out."""
-    names = module_names(part, source.sources)
+    names = module_names(part, source)
     changes: dict[str, Change] = {}
     for module, roles in read_modules(file).items():
-        name = names.get(module)
-        if name is None or not _fits(file, roles, source, name):
+        targets = names.get(module)
+        if targets is None or not _fits(file, roles, source, targets):
             continue
-        if set(roles) != {"bias"}:
-            changes[f"{name}.weight"] = _change(file, roles, strength)
-        if "bias" in roles and f"{name}.bias" in source.sources:
-            changes[f"{name}.bias"] = _change(file, {"diff": roles["bias"]}, strength)
+        for target in targets:
+            name, cut = target.name, target.part
+            if set(roles) != {"bias"}:
+                changes[f"{name}.weight"] = _change(file, roles, strength, cut)
+            if "bias" in roles and f"{name}.bias" in source.sources:
+                changes[f"{name}.bias"] = _change(file, {"diff": roles["bias"]}, strength, cut)
     return changes
 
 
@@ -252,16 +304,25 @@ def _delta(roles: Mapping[str, str]) -> Callable[[Tensors], Tensor] | None:
     return next((delta for needed, delta in DELTAS if roles.keys() >= set(needed)), None)
 
 
-def _change(file: WeightFile, roles: Mapping[str, str], strength: float) -> Change:
+def _change(
+    file: WeightFile, roles: Mapping[str, str], strength: float, part: Source | None
+) -> Change:
+    """`part` is what of the module's change belongs to the weight; None for all of it."""
     delta_of = _delta(roles)
 
     def change(weight: Tensor) -> Tensor:
         tensors = {r: file.tensor(key).to(weight.device, torch.float32) for r, key in roles.items()}
         if delta_of is None:
             return glora_change(tensors, weight, strength)
-        delta = delta_of(tensors).reshape(weight.shape)
-        if "dora" in tensors:
-            return dora_change(tensors["dora"], weight, delta, strength)
+        delta = delta_of(tensors)
+        dora = tensors.get("dora")
+        if part is not None:
+            delta = part.read(delta.reshape(-1, *weight.shape[1:]))
+            # A scale for each row goes with its row; one for each column serves all parts.
+            dora = dora if dora is None or dora.shape[0] == 1 else part.read(dora)
+        delta = delta.reshape(weight.shape)
+        if dora is not None:
+            return dora_change(dora, weight, delta, strength)
         return weight + delta * strength
 
     return change

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
 import torch
@@ -18,19 +18,24 @@ from engine.api.recipe import Recipe
 from engine.diffusion.checkpoint import PARTS, PartSource, check_complete
 from engine.diffusion.clip_vision import LoadedVision, clip_vision_source
 from engine.diffusion.controlnet import LoadedControl
-from engine.diffusion.families.base import CheckpointLayout, FluxLayout, Sd3Layout
+from engine.diffusion.families.base import CheckpointLayout, FluxLayout, Sd3Layout, T5Layout
 from engine.diffusion.gligen import LoadedGligen, gligen_source
 from engine.diffusion.latent_space import LatentSpace
 from engine.diffusion.network import LoadedDenoiser, sd_alphas_cumprod
 from engine.diffusion.network_hooks import network_hooks
 from engine.diffusion.patches import Change, PatchTarget, WeightOf, plan_patches
 from engine.diffusion.precision import Precision, compute_dtype
-from engine.diffusion.text import LoadedText, TextTower
+from engine.diffusion.t5_text import T5Tower
+from engine.diffusion.t5_tokenizer import t5_tokenizer
+from engine.diffusion.text import LoadedText, TextTower, Tower
 from engine.diffusion.transformer import LoadedTransformer
 from engine.diffusion.unclip import embed_statistics
 from engine.diffusion.upscaler import LoadedUpscaler, upscaler_source
 from engine.diffusion.vae import LoadedVae
 from engine.diffusion.weightfile import WeightFile, open_weights
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
 
 CPU = torch.device("cpu")
 LARGE_BYTES = 200_000_000  # from here on a load is announced
@@ -401,15 +406,32 @@ def _vae(recipe: Recipe, entry: _Entry) -> LoadedVae:
 
 
 def _text(recipe: Recipe, entry: _Entry) -> LoadedText:
-    modules = dict(entry.module.named_children())
+    modules: dict[str, Any] = dict(entry.module.named_children())
+    towers: dict[str, Tower] = {}
+    for layout in entry.base.source.text:
+        model = modules[layout.name]
+        if isinstance(layout, T5Layout):
+            towers[layout.name] = _t5(recipe, entry, layout, model)
+        else:
+            towers[layout.name] = TextTower(layout=layout, model=model)
     return LoadedText(
         family=recipe.family,
-        towers={
-            t.name: TextTower(layout=t, model=modules[t.name])  # pyright: ignore[reportArgumentType]
-            for t in entry.base.source.text
-        },
+        towers=towers,
         clip_skip=recipe.option("clip_skip"),
         device=entry.device,
+    )
+
+
+def _t5(recipe: Recipe, entry: _Entry, layout: T5Layout, model: Any) -> T5Tower:
+    def tokenizer() -> "Tokenizer":
+        return t5_tokenizer(entry.base.source.file, recipe.option("t5_tokenizer"))
+
+    return T5Tower(
+        layout=layout,
+        model=model,
+        tokenizer=tokenizer,
+        min_padding=recipe.option("t5_min_padding", 0),
+        min_length=recipe.option("t5_min_length", layout.min_length),
     )
 
 

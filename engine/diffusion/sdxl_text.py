@@ -32,8 +32,4 @@ def encode_apart(
                 hint="This node is for SDXL; use CLIPTextEncode.",
             )
         tokens[tower] = tokenize(text, prompt, find_embedding=find_embedding, log=log)[tower]
-    length = max(len(chunks) for chunks in tokens.values())
-    for tower, chunks in tokens.items():
-        empty = tokenize(text, "")[tower]
-        tokens[tower] = chunks + empty * (length - len(chunks))
     return encode_tokens(text, tokens)

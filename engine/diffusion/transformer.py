@@ -237,14 +237,14 @@ def _places(x: Tensor, index: int = 0, down: int = 0, right: int = 0) -> Tensor:
 def _references(given: _Inputs) -> Iterator[tuple[Tensor, Tensor]]:
     """Tokens and places of the pictures that the network is shown beside its own.
 
-    `index` counts them; `offset` lays them beside each other, on the shorter side; `uxo/uno` one
+    `index` counts them; `offset` lays them beside each other, on the shorter side; `uxo` one
     behind the other along the diagonal.
     Source: Labs et al. 2025 (FLUX.1 Kontext, arXiv 2506.15742), section 3; Wu et al. 2025 (UNO,
     arXiv 2504.02160), equation 5.
     """
     method = given.extras.get("ref_latents_method", "offset")
     height = width = index = 0
-    if method == "uxo/uno":
+    if method == "uxo":
         height, width = (n // PATCH for n in given.x.shape[-2:])
     for latent in given.extras.get("ref_latents", ()):
         x = _padded(latent).to(given.x).expand(given.x.shape[0], -1, -1, -1)
@@ -252,7 +252,7 @@ def _references(given: _Inputs) -> Iterator[tuple[Tensor, Tensor]]:
         if method == "index":
             index += 1
             yield _tokens(x), _places(x, index)
-        elif method == "uxo/uno":
+        elif method == "uxo":
             yield _tokens(x), _places(x, 0, height, width)
             height, width = height + rows, width + columns
         else:

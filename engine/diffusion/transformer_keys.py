@@ -169,3 +169,40 @@ def _parts(
     for n, name in enumerate(ours):
         end = (n + 1) * width if n < 3 else shape[0]
         yield name, Source(key=key, rows=(n * width, end))
+
+
+def original_modules(
+    names: Names, shapes: Mapping[str, tuple[int, ...]]
+) -> dict[str, list[tuple[str, Source | None]]]:
+    """Modules of the original layout -> ours, each with what it takes of a change of the original.
+
+    `shapes` are those of our weights by module. An original that lacks one of its parts is left
+    out.
+    """
+    places = {
+        part: (original, n)
+        for original, ours in names.items()
+        for n, part in enumerate((ours,) if isinstance(ours, str) else ours)
+    }
+    found: dict[str, dict[int, str]] = {}
+    for module in shapes:
+        number = _BLOCK.search(module)
+        place = places.get(_BLOCK.sub("{}", module, count=1))
+        if place is not None:
+            original = place[0].format(number.group() if number else "")
+            found.setdefault(original, {})[place[1]] = module
+    modules: dict[str, list[tuple[str, Source | None]]] = {}
+    for original, parts in found.items():
+        pattern = names[_BLOCK.sub("{}", original, count=1)]
+        if len(parts) != (1 if isinstance(pattern, str) else len(pattern)):
+            continue
+        start = 0
+        for _, module in sorted(parts.items()):
+            shape, part = shapes[module], None
+            if len(parts) > 1:
+                part = Source(key=original, rows=(start, start + shape[0]))
+            elif module.endswith(_TWO_PARTS) and shape[0] == 2 * shape[1]:
+                part = Source(key=original, swaps_halves=True)
+            start += shape[0]
+            modules.setdefault(original, []).append((module, part))
+    return modules

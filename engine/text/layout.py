@@ -25,13 +25,18 @@ class _Piece:
     weight: float
 
 
-def grouped(prompt: str, find_vectors: FindVectors[T] | None) -> list[list[tuple[int | T, float]]]:
+def grouped(
+    prompt: str,
+    find_vectors: FindVectors[T] | None,
+    words: Callable[[str], Sequence[int]] | None = None,
+) -> list[list[tuple[int | T, float]]]:
     """The tokens of a prompt with their weights, in groups that stay together where they can.
 
     A token is a number, or one of the vectors that `find_vectors` gives for `embedding:name`
-    together with what of that word is text; without it, such words are plain text.
+    together with what of that word is text; without it, such words are plain text. `words` gives
+    the numbers of a text; CLIP's where it is left out.
     """
-    tokenizer = load_tokenizer()
+    words = words or load_tokenizer().encode
     groups: list[list[tuple[int | T, float]]] = []
     for piece in _pieces(prompt):
         text = piece.text
@@ -41,7 +46,7 @@ def grouped(prompt: str, find_vectors: FindVectors[T] | None) -> list[list[tuple
             text = f"{rest} {text}"
         elif piece.embedding:
             text = f"embedding:{piece.embedding} {text}"
-        groups.append([(number, piece.weight) for number in tokenizer.encode(text)])
+        groups.append([(number, piece.weight) for number in words(text)])
     return [group for group in groups if group]
 
 

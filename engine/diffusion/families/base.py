@@ -114,6 +114,21 @@ class TextLayout:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class T5Layout:
+    """Sizes of a T5 v1.1 encoder; prompts are padded to `min_length` tokens."""
+
+    name: str
+    prefix: str
+    width: int
+    layers: int
+    heads: int
+    head_width: int
+    mlp: int
+    vocabulary: int
+    min_length: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CheckpointLayout:
     """All parts of one checkpoint file; a part that the file lacks is None or empty.
 
@@ -125,7 +140,7 @@ class CheckpointLayout:
     family: str
     unet: UnetLayout | None
     vae: VaeLayout | None
-    text: tuple[TextLayout, ...]
+    text: tuple[TextLayout | T5Layout, ...]
     space: LatentSpace = SD1
     transformer: Sd3Layout | FluxLayout | None = None
     prediction: Prediction = "eps"

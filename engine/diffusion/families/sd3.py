@@ -1,6 +1,7 @@
 """Stable Diffusion 3 and 3.5 layouts: a joint transformer of text and picture, flow matching."""
 
 from engine.diffusion.families.base import CheckpointLayout, ModelFamily
+from engine.diffusion.families.joint_text import sd3_towers
 from engine.diffusion.families.ldm import number
 from engine.diffusion.families.mmdit import read_any_vae, read_sd3
 from engine.diffusion.latent_space import SD3
@@ -14,7 +15,7 @@ def match(file: WeightFile) -> CheckpointLayout:
         unet=None,
         transformer=read_sd3(file),
         vae=read_any_vae(file),
-        text=(),
+        text=sd3_towers(file),
         space=SD3,
         sampling=("flow", 3.0, 1000.0),
         native_size=number(file, "weft.native_size", 1024),
