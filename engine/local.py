@@ -22,8 +22,10 @@ from engine.api.errors import Cancelled, EngineError, GraphInvalid, NodeError, P
 from engine.api.spec import NodeSpec
 from engine.config import Config
 from engine.graph.document import is_workflow
+from engine.graph.grid import expand, read_grid
 from engine.graph.prompt import parse_prompt
 from engine.graph.validate import Validation, nodes_with_own_check, validate, with_problems
+from engine.graph.values import Choices
 from engine.graph.workflow import to_prompt
 from engine.run.core import JobRequest
 from engine.run.folders import Folders
@@ -76,7 +78,7 @@ class Workflow:
 
     def __init__(self, weft: "Weft", prompt: Mapping[str, Any], document: Any = None) -> None:
         self._weft = weft
-        self._document = document
+        self.document = document
         self.prompt: dict[str, Any] = copy.deepcopy(dict(prompt))
 
     def set(self, key: str, value: Any) -> Self:
@@ -94,13 +96,24 @@ class Workflow:
         node["inputs"] = {**node.get("inputs", {}), input_name: _typed(value, kind)}
         return self
 
+    def grid(
+        self, axes: Mapping[str, Any], *, picture: str | None = None, title: str = "grid"
+    ) -> "Workflow":
+        """The same workflow once for each combination of values: `grid({"3.cfg": [2, 4, 8]})`.
+
+        Up to three axes: columns, rows, blocks. Values are a list or a text such as `1-10 [5]`.
+        Running it gives the cells and, last, the sheet. Raises: GraphInvalid with all problems.
+        """
+        request = {"axes": [_axis(*axis) for axis in axes.items()], "picture": picture}
+        return self._weft.expand(self, {**request, "title": title})
+
     def problems(self) -> tuple[Problem, ...]:
         """Everything that is wrong with it, warnings too; nothing is run."""
         return self._weft.check(self.prompt).problems
 
     def run(self, on_event: OnEvent | None = None) -> Result:
         """Run it. Raises: GraphInvalid with all problems; NodeError; Cancelled."""
-        return self._weft.run(self.prompt, self._document, on_event)
+        return self._weft.run(self.prompt, self.document, on_event)
 
     def _find(self, name: str) -> dict[str, Any]:
         if name in self.prompt:
@@ -177,6 +190,12 @@ class Weft:
             )
         return found.type if found else ""
 
+    def expand(self, workflow: Workflow, request: Mapping[str, Any]) -> Workflow:
+        """A workflow's grid as a workflow (see `Workflow.grid`). Raises: GraphInvalid."""
+        choices = Choices(self.folders.list_files)
+        grid = read_grid(workflow.prompt, request, self._parts.core.catalogue, choices)
+        return Workflow(self, expand(grid), workflow.document)
+
     def check(self, prompt: Mapping[str, Any]) -> Validation:
         """Validate a prompt, with the nodes' own checks. Raises: GraphInvalid if it is none."""
         self._parts.refresh()
@@ -246,7 +265,9 @@ class _Collector:
             )
         if self._end.error:
             raise EngineError(self._end.error.message, hint=self._end.error.hint)
-        images = [i for ui in self._outputs.values() for i in ui.get("images", ())]
+        images = [
+            i for ui in self._outputs.values() for k in ("images", "files") for i in ui.get(k, ())
+        ]
         return Result(
             files=[
                 folders.join(i["type"], f"{i['subfolder']}/{i['filename']}".lstrip("/"))
@@ -285,6 +306,13 @@ def _embedded(path: Path) -> str:
     if found is None:
         raise EngineError(f"{path} carries no workflow.", hint="Pictures that Weft saved do.")
     return found
+
+
+def _axis(key: str, values: Any) -> dict[str, Any]:
+    node, dot, name = key.rpartition(".")
+    if not dot:
+        raise EngineError(f"'{key}' names no input.", hint="Write NODE.INPUT, for example 3.cfg")
+    return {"node": node, "input": name, "values": values}
 
 
 def _typed(value: Any, kind: str) -> Any:

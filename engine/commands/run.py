@@ -23,6 +23,13 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument(
         "--set", action="append", default=[], metavar="ID.INPUT=VALUE", help="change an input"
     )
+    parser.add_argument(
+        "--grid",
+        action="append",
+        default=[],
+        metavar="ID.INPUT=VALUES",
+        help="an axis of a grid: 3.cfg=2,4,8 or 3.cfg=1-10[5]; up to three of them",
+    )
     parser.add_argument("--output", type=Path, metavar="DIR", help="save files there")
     parser.add_argument("--explain", action="store_true", help="say of each node why it ran")
     add_folder_flags(parser)
@@ -40,6 +47,8 @@ def main(argv: Sequence[str]) -> int:
                     f"--set {setting}: no '='.", hint='For example: --set 6.text="a red circle"'
                 )
             workflow.set(key, value)
+        if options.grid:
+            workflow = workflow.grid(dict(map(_axis, options.grid)))
         for problem in workflow.problems():
             if problem.severity == "warning":
                 say(f"Warning: {problem.message} {problem.hint or ''}".rstrip())
@@ -50,6 +59,13 @@ def main(argv: Sequence[str]) -> int:
     for path in result.files:
         sys.stdout.write(f"{path}\n")
     return 0
+
+
+def _axis(text: str) -> tuple[str, str]:
+    key, equals, values = text.partition("=")
+    if not equals:
+        raise EngineError(f"--grid {text}: no '='.", hint="For example: --grid 3.cfg=2,4,8")
+    return key, values
 
 
 def explain(result: Result) -> None:

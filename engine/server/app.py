@@ -25,6 +25,7 @@ from engine.server import (
     asset_routes,
     dataset_routes,
     extension_routes,
+    grid_routes,
     info_routes,
     job_routes,
     model_routes,
@@ -91,6 +92,7 @@ def all_routes() -> tuple[Route, ...]:
     routes = (
         *prompt_routes.ROUTES,
         *run_routes.ROUTES,
+        *grid_routes.ROUTES,
         *text_routes.ROUTES,
         *job_routes.ROUTES,
         *peek_routes.ROUTES,

@@ -126,3 +126,15 @@ def test_validate_tells_all_and_fails(base: Path, capsys: pytest.CaptureFixture[
     problems = json.loads(capsys.readouterr().out.partition("\n")[2])
     assert problems[0]["code"] == "missing_node_type"
     assert "KSampler" in problems[0]["hint"]
+
+
+def test_a_grid_gives_its_cells_and_its_sheet(weft: Weft, base: Path):
+    grid = weft.load(base / "workflow.json").grid({"3.cfg": [2, 3], "KSampler.seed": "1-2"})
+    result = grid.run()
+    assert [file.suffix for file in result.files] == [".png"] * 5 + [".csv", ".html"]
+    assert len([i for i in result.records if i.startswith("4")]) == 1
+    with pytest.raises(GraphInvalid) as caught:
+        weft.load(base / "workflow.json").grid({"3.cgf": [2], "9.images": [3]})
+    assert [p.input_name for p in caught.value.problems] == ["cgf", "images"]
+    with pytest.raises(EngineError, match="names no input"):
+        weft.load(base / "workflow.json").grid({"cfg": [2]})

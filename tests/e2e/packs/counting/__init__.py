@@ -5,7 +5,9 @@ import os
 import time
 from typing import Annotated, BinaryIO
 
-from engine.api import Float, NodeOutput, RunContext, Text, node
+import torch
+
+from engine.api import Float, Image, NodeOutput, RunContext, Text, node
 
 
 @node("CountStep", category="test")
@@ -35,6 +37,12 @@ def count_save(text: Annotated[str, Text("")], ctx: RunContext) -> NodeOutput:
     return NodeOutput(ui={"files": [saved]})
 
 
+@node("CountPicture", category="test")
+def count_picture(text: Annotated[str, Text("")]) -> Image:
+    """A small grey picture."""
+    return torch.full((1, 32, 32, 3), len(text) % 10 / 10)
+
+
 def note(line: str) -> None:
     """Add a line to the count file in one write."""
     file = os.open(os.environ["COUNT_FILE"], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
@@ -42,4 +50,4 @@ def note(line: str) -> None:
     os.close(file)
 
 
-NODES = [count_step, count_save]
+NODES = [count_step, count_save, count_picture]

@@ -1,0 +1,121 @@
+"""The labelled sheet of a grid: columns, rows and, one below the other, blocks."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from PIL import Image as Pictures
+from PIL import ImageDraw, ImageFont
+from torch import Tensor
+
+from engine.text.grid_page import GridTable, Place
+
+MAX_SIDE_PX = 12_000
+_PAPER, _INK, _FAINT = (255, 255, 255), (20, 20, 24), (110, 110, 120)
+_GAP_PX = 6
+_MIN_CELL_PX = 24
+_SMALL_CELL_PX = 128  # smaller pictures are enlarged to it, so that labels have room
+_FEW = 400  # cells; more of them stay as small as they are
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Looks:
+    """The sizes of a sheet's parts, in pixels."""
+
+    cell: tuple[int, int]
+    left: int
+    top: int
+    block: int
+    font: "ImageFont.FreeTypeFont | ImageFont.ImageFont"
+
+
+def joined(images: Tensor) -> Tensor:
+    """A batch as one picture, nearly square. Shapes: (B, H, W, C) to (1, rows H, columns W, C)."""
+    count, height, width, channels = images.shape
+    if count == 1:
+        return images
+    columns = math.ceil(math.sqrt(count))
+    rows = math.ceil(count / columns)
+    sheet = torch.zeros(1, rows * height, columns * width, channels)
+    for index, image in enumerate(images):
+        y, x = index // columns * height, index % columns * width
+        sheet[0, y : y + height, x : x + width] = image
+    return sheet
+
+
+def draw_sheet(table: GridTable, paths: Mapping[Place, Path]) -> Pictures.Image:
+    """The sheet of a grid from its cells' files; cells shrink where it would grow huge."""
+    sizes = [_size_of(path) for path in paths.values()]
+    looks = _looks(table, (max(w for w, _ in sizes), max(h for _, h in sizes)))
+    width = looks.left + len(table.labels(0)) * (looks.cell[0] + _GAP_PX)
+    height = looks.block * len(table.labels(2))
+    sheet = Pictures.new("RGB", (width + _GAP_PX, height + _GAP_PX), _PAPER)
+    draw = ImageDraw.Draw(sheet)
+    for z in range(len(table.labels(2))):
+        _draw_block(sheet, draw, table, paths, looks, z)
+    return sheet
+
+
+def _size_of(path: Path) -> tuple[int, int]:
+    with Pictures.open(path) as picture:
+        return picture.size
+
+
+def _looks(table: GridTable, cell: tuple[int, int]) -> _Looks:
+    columns, rows = len(table.labels(0)), len(table.labels(1)) * len(table.labels(2))
+    share = min(1.0, MAX_SIDE_PX / (columns * cell[0]), MAX_SIDE_PX / (rows * cell[1]))
+    if min(cell) < _SMALL_CELL_PX and columns * rows <= _FEW:
+        share = math.ceil(_SMALL_CELL_PX / min(cell))
+    width, height = (max(_MIN_CELL_PX, round(side * share)) for side in cell)
+    size = max(12, min(40, height // 8))
+    font = ImageFont.load_default(size)
+    names = [*table.labels(1), table.axis_title(1)]
+    left = round(max(font.getlength(name) for name in names)) + 3 * _GAP_PX if any(names) else 0
+    longest = max(font.getlength(name) for name in table.labels(0))
+    lines = 1 + (longest > width)  # labels wider than their column stand in turns on two lines
+    has_block_title = len(table.axes) > 2
+    top = round(size * 1.5 * (1 + lines + has_block_title)) + _GAP_PX
+    block = top + len(table.labels(1)) * (height + _GAP_PX)
+    return _Looks(cell=(width, height), left=max(left, _GAP_PX), top=top, block=block, font=font)
+
+
+def _fitted(picture: Pictures.Image, width: int, height: int) -> Pictures.Image:
+    """A picture as large as fits; enlarged ones keep their pixels' edges."""
+    share = min(width / picture.width, height / picture.height)
+    size = (max(1, round(picture.width * share)), max(1, round(picture.height * share)))
+    way = Pictures.Resampling.NEAREST if share > 1 else Pictures.Resampling.LANCZOS
+    return picture if share == 1 else picture.resize(size, way)
+
+
+def _draw_block(
+    sheet: Pictures.Image,
+    draw: ImageDraw.ImageDraw,
+    table: GridTable,
+    paths: Mapping[Place, Path],
+    looks: _Looks,
+    z: int,
+) -> None:
+    (width, height), font = looks.cell, looks.font
+    line = round(getattr(font, "size", 12) * 1.5)
+    origin = z * looks.block
+    y = origin + _GAP_PX
+    if len(table.axes) > 2:
+        words = f"{table.axis_title(2)} {table.labels(2)[z]}"
+        draw.text((_GAP_PX, y), words, _INK, font)
+        y += line
+    draw.text((looks.left, y), table.axis_title(0), _FAINT, font)
+    below = y + line
+    is_staggered = looks.top - (below - origin) > 1.5 * line
+    for x, label in enumerate(table.labels(0)):
+        left = looks.left + x * (width + _GAP_PX)
+        draw.text((left, below + (x % 2) * line * is_staggered), label, _INK, font)
+    draw.text((_GAP_PX, origin + looks.top - line), table.axis_title(1), _FAINT, font)
+    for row, label in enumerate(table.labels(1)):
+        upper = origin + looks.top + row * (height + _GAP_PX)
+        draw.text((looks.left - 2 * _GAP_PX, upper + height / 2), label, _INK, font, anchor="rm")
+        for x in range(len(table.labels(0))):
+            with Pictures.open(paths[table.place(x, row, z)]) as picture:
+                cell = _fitted(picture.convert("RGB"), width, height)
+                sheet.paste(cell, (looks.left + x * (width + _GAP_PX), upper))

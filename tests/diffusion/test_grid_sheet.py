@@ -1,0 +1,77 @@
+"""The labelled sheet of a grid: every cell in its place, whatever the sizes."""
+
+from itertools import product
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from engine.diffusion.grid_sheet import MAX_SIDE_PX, draw_sheet, joined
+from engine.text.grid_page import GridTable, csv_table, html_page
+
+
+def table_in(
+    folder: Path, shape: tuple[int, ...], size: tuple[int, int]
+) -> tuple[GridTable, dict[tuple[int, ...], Path]]:
+    """A grid whose cells' colours tell their places."""
+    files: dict[tuple[int, ...], str] = {}
+    for place in product(*map(range, shape)):
+        x, y, z = (*place, 0, 0)[:3]
+        name = f"cell{'_'.join(map(str, place))}.png"
+        Image.new("RGB", size, (50 + 40 * x, 50 + 40 * y, 50 + 40 * z)).save(folder / name)
+        files[place] = name
+    axes = [(f"axis {i}", [f"value {n}" for n in range(count)]) for i, count in enumerate(shape)]
+    table = GridTable(title="t", axes=axes, files=files)
+    return table, {place: folder / name for place, name in files.items()}
+
+
+@pytest.mark.parametrize("shape", [(3,), (3, 2), (2, 3, 2)])
+@pytest.mark.parametrize("size", [(40, 30), (300, 200)])
+def test_each_cell_stands_in_its_place(
+    tmp_path: Path, shape: tuple[int, ...], size: tuple[int, int]
+):
+    sheet = draw_sheet(*table_in(tmp_path, shape, size))
+    pixels = [(x, y, sheet.getpixel((x, y))) for x in range(0, sheet.width, 4)
+              for y in range(0, sheet.height, 4)]  # fmt: skip
+    middles = {}
+    for place in product(*map(range, shape)):
+        x, y, z = (*place, 0, 0)[:3]
+        colour = (50 + 40 * x, 50 + 40 * y, 50 + 40 * z)
+        at = [(px, py) for px, py, found in pixels if found == colour]
+        assert at, f"{place} is not on the sheet"
+        middles[place] = (sum(p[0] for p in at) / len(at), sum(p[1] for p in at) / len(at))
+    assert middles[(1, *[0] * (len(shape) - 1))][0] > middles[(0,) * len(shape)][0]
+    for axis in range(1, len(shape)):
+        place = tuple(int(i == axis) for i in range(len(shape)))
+        assert middles[place][1] > middles[(0,) * len(shape)][1]
+
+
+def test_a_huge_grid_stays_a_picture_that_can_be_opened(tmp_path: Path):
+    _, paths = table_in(tmp_path, (1,), (2000, 2000))
+    many = GridTable(
+        title="t",
+        axes=[("a", [str(i) for i in range(100)]), ("b", ["x", "y"])],
+        files=dict.fromkeys(product(range(100), range(2)), "cell0.png"),
+    )
+    sheet = draw_sheet(many, dict.fromkeys(many.files, paths[(0,)]))
+    assert sheet.width < MAX_SIDE_PX * 1.2
+
+
+def test_batches_become_one_picture():
+    images = torch.arange(3).view(3, 1, 1, 1).expand(3, 2, 2, 3).float()
+    assert joined(images).shape == (1, 4, 4, 3)
+    assert joined(images)[0, ::2, ::2, 0].tolist() == [[0, 1], [2, 0]]
+    assert joined(images[:1]).shape == (1, 2, 2, 3)
+
+
+def test_page_and_table_escape_what_they_show():
+    table = GridTable(
+        title="<b>", axes=[('"x"', ["<i>", "a,b"])], files={(0,): "a b.png", (1,): "c&d.png"}
+    )
+    page = html_page(table)
+    assert "<b>" not in page
+    assert "<i>" not in page
+    assert 'href="a%20b.png"' in page
+    assert 'href="c%26d.png"' in page
+    assert csv_table(table) == '"""x""",file\n<i>,a b.png\n"a,b",c&d.png\n'
