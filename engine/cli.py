@@ -26,7 +26,7 @@ COMMANDS = {
     "run": Command("engine.commands.run", "run a workflow file and print the files it made"),
     "validate": Command("engine.commands.validate", "check a workflow file, all problems at once"),
     "nodes": Command("engine.commands.nodes", "list node types; allow or forbid packs"),
-    "models": Command("engine.commands.models", "list model files: family, size, hash"),
+    "models": Command("engine.commands.models", "list model files; scan, add, get, verify more"),
     "pack": Command("engine.commands.pack", "make or check a node pack"),
     "train": Command("engine.commands.train", "train the built-in model"),
     "setup": Command("engine.commands.serve", "only make the environment ready"),

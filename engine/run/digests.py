@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 import sqlite3
 import sys
 from collections.abc import Callable, Iterable
@@ -21,6 +22,7 @@ CREATE TABLE IF NOT EXISTS digests (
     digest TEXT NOT NULL
 ) WITHOUT ROWID;
 """
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 _Stamp = tuple[int, int, int, int]
 
 
@@ -40,7 +42,10 @@ class Digests:
             self._known = {path: (tuple(stamp), digest) for path, *stamp, digest in rows}
 
     def known(self, path: Path) -> str | None:
-        """The digest, if the file is unchanged since it was read last."""
+        """The digest, if the file is unchanged since it was read last, or its name tells it."""
+        told = told_digest(path)
+        if told is not None:
+            return told
         found = self._known.get(str(path))
         try:
             return found[1] if found and found[0] == _stamp(path) else None
@@ -54,9 +59,9 @@ class Digests:
         """
         try:
             stamp = _stamp(path)
-            found = self._known.get(str(path))
-            if found and found[0] == stamp:
-                return found[1]
+            known = self.known(path)
+            if known is not None:
+                return known
             digest = _sha256(path, stamp[0], progress, None)
             assert digest is not None, "only a stopped reading gives nothing"
             if _stamp(path) == stamp:
@@ -87,6 +92,11 @@ class Digests:
                 digest.update(line.encode("utf-8", "surrogateescape"))
         return digest.hexdigest()
 
+    def learn(self, path: Path, digest: str) -> None:
+        """Keep the digest of a file that was computed while it was written."""
+        with suppress(OSError):
+            self._remember(path, _stamp(path), digest)
+
     def start_background(self, paths: Iterable[Path]) -> None:
         """Read files whose digests are not known, at idle priority, on a thread of its own.
 
@@ -111,6 +121,8 @@ class Digests:
             if self._stop.is_set():
                 return
             with suppress(OSError):
+                if told_digest(path) is not None:
+                    continue
                 stamp = _stamp(path)
                 found = self._known.get(str(path))
                 if found is None or found[0] != stamp:
@@ -133,6 +145,18 @@ def _files_below(folder: Path) -> Iterable[Path]:
     for root, folders, names in os.walk(folder):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         yield from (Path(root) / name for name in names if not name.startswith("."))
+
+
+def told_digest(path: Path) -> str | None:
+    """The SHA-256 that the Hugging Face cache names a file by: `…/blobs/<64 hex digits>`."""
+    try:
+        target = Path(os.path.normpath(path.parent / path.readlink()))
+    except OSError:
+        return None  # no link: every other file
+    repository = target.parent.parent.name
+    is_blob = target.parent.name == "blobs" and repository.startswith("models--")
+    is_named_so = is_blob and _SHA256.fullmatch(target.name) is not None
+    return target.name if is_named_so and path.exists() else None
 
 
 def _stamp(path: Path) -> _Stamp:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from engine.api.errors import LaunchError, MissingModel, UnsafePath
+from engine.run.loose_files import LooseFiles
 from engine.text.suggest import suggest
 
 WEIGHTS = frozenset((".safetensors", ".sft", ".ckpt", ".pt", ".pt2", ".pth", ".bin", ".pkl"))
@@ -58,7 +59,11 @@ class _Listing:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Folders:
-    """The folders of one installation. `models` maps kinds to paths, searched in their order."""
+    """The folders of one installation. `models` maps kinds to paths, searched in their order.
+
+    `loose` are files of other programs that lie in no folder of one kind, searched last. `sources`
+    names the program that the models below a path belong to.
+    """
 
     base: Path
     input: Path
@@ -68,6 +73,8 @@ class Folders:
     models: Mapping[str, tuple[Path, ...]]
     datasets: tuple[Path, ...] = ()
     custom_nodes: tuple[Path, ...] = ()
+    loose: tuple[LooseFiles, ...] = ()
+    sources: tuple[tuple[Path, str], ...] = ()
     _listings: dict[Path, _Listing] = field(
         default_factory=dict[Path, _Listing], repr=False, compare=False
     )
@@ -105,7 +112,13 @@ class Folders:
             for name in self._listing(root).names:
                 if extensions is None or f".{name.rpartition('.')[2].lower()}" in extensions:
                     names[name] = None
+        for files in self.loose:
+            names |= dict.fromkeys(files.of_kind(ALIASES.get(folder, folder)))
         return sorted(names)
+
+    def source_of(self, path: Path) -> str:
+        """The program whose folder a model lies in; empty for our own folders."""
+        return next((title for root, title in self.sources if path.is_relative_to(root)), "")
 
     def join(self, folder: str, name: str) -> Path:
         """Where the file of that name is or would be, inside the first path of a folder.
@@ -137,6 +150,10 @@ class Folders:
             path = _inside(root, relative) if self._is_ours(folder, root) else root / relative
             if path.is_dir() if folder == DATASETS else path.is_file():
                 return path
+        for files in self.loose:
+            found = files.of_kind(ALIASES.get(folder, folder)).get(relative)
+            if found is not None and found.is_file():
+                return found
         raise self._missing(folder, name, roots)
 
     def _list_datasets(self) -> Sequence[str]:

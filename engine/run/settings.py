@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from engine.config import ROOT, Config
+from engine.run.added_folders import with_added
 from engine.run.folders import Folders, make_folders
 
 SECRETS = frozenset(("token",))  # no node and no pack needs to know them
@@ -39,7 +40,8 @@ def _value(item: Any) -> Any:
 
 
 def folders_of(config: Config) -> Folders:
-    """The folders that a configuration names, and that of the built-in model as the last resort.
+    """The folders that a configuration names, those that were added by `main.py models add`, and
+    that of the built-in model as the last resort.
 
     Raises: LaunchError.
     """
@@ -53,6 +55,7 @@ def folders_of(config: Config) -> Folders:
         custom_nodes=config.custom_nodes_dir,
         extra_model_paths=config.extra_model_paths,
     )
+    folders = with_added(folders)
     checkpoints = folders.models["checkpoints"]
     if any(path.resolve() == SHIPPED_CHECKPOINTS for path in checkpoints):
         return folders

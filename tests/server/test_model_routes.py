@@ -6,7 +6,9 @@ from pathlib import Path
 
 from engine.run.digests import Digests
 from engine.run.folders import make_folders
-from engine.server.model_routes import model_files
+from engine.run.known_models import known_models
+from engine.server.model_routes import model_files, published_models
+from tests.run.model_trees import put_hub
 from tests.server.conftest import Open
 
 
@@ -51,3 +53,20 @@ async def test_the_route_answers(open_site: Open) -> None:
     status, answer = await site.get("/weft/models")
     assert status == 200
     assert isinstance(answer["models"], list)
+    offered = {model["name"]: model for model in answer["published"]}
+    assert offered["sd15"]["command"] == "python3 main.py models get sd15"
+
+
+def test_a_published_file_is_named_and_no_longer_offered(tmp_path: Path) -> None:
+    known = known_models()[0]
+    link = put_hub(tmp_path / "hub", "me/mine", "renamed.safetensors", known.sha256)
+    folders = make_folders(base=tmp_path, models=tmp_path / "models")
+    (tmp_path / "models/checkpoints").mkdir(parents=True)
+    (tmp_path / "models/checkpoints/mine.safetensors").symlink_to(
+        link.parent.parent.parent / "blobs" / known.sha256
+    )
+    (file,) = model_files(folders, tmp_path / "digests.sqlite")
+    assert file["published_as"] == known.title
+    offered = published_models([file])
+    assert known.name not in {m["name"] for m in offered}
+    assert len(offered) == len(known_models()) - 1

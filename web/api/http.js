@@ -16,7 +16,10 @@ import { parseJson, toJson } from "../graph/json.js";
  * @typedef {{folder: string, kind: string, source: string, revision: string, count: number,
  *   takes_pictures: boolean, pictures: {file: string, text: string}[]}} CaptionSet
  * @typedef {{kind: string, name: string, family: string, size: number, modified: number,
- *   sha256: string, folder: string, problem: string}} ModelFile
+ *   sha256: string, folder: string, source: string, published_as: string,
+ *   problem: string}} ModelFile
+ * @typedef {{name: string, title: string, file: string, kind: string, family: string, size: number,
+ *   sha256: string, licence: string, page: string, command: string}} PublishedModel
  */
 
 /** A request that the server refused, or that did not reach it (`status` 0). */
@@ -154,7 +157,7 @@ export function createApi(base = document.baseURI) {
      */
     objectInfo: () => call("GET", "object_info", undefined, JSON.parse),
 
-    /** @returns {Promise<{models: ModelFile[]}>} */
+    /** @returns {Promise<{models: ModelFile[], published?: PublishedModel[]}>} */
     models: () => call("GET", "weft/models"),
 
     /** @returns {Promise<string[]>} */

@@ -6,6 +6,7 @@ import { search } from "./fuzzy.js";
 import { placeNode } from "./place.js";
 
 /** @typedef {import("../api/http.js").ModelFile} ModelFile */
+/** @typedef {import("../api/http.js").PublishedModel} PublishedModel */
 
 /**
  * The node that loads each kind, and its input.
@@ -51,11 +52,13 @@ export function modelsPanel(context) {
   );
   /** @type {ModelFile[]} */
   let files = [];
+  /** @type {PublishedModel[]} */
+  let published = [];
   let hasLoaded = false;
 
   async function load() {
     try {
-      files = (await api.models()).models;
+      ({ models: files, published = [] } = await api.models());
       hasLoaded = true;
       draw();
     } catch (error) {
@@ -69,20 +72,80 @@ export function modelsPanel(context) {
       [file.family, 0.8],
       [file.kind, 0.6],
     ]);
-    if (found.length === 0) {
+    const offered = search(input.value, published, (model) => [
+      model.title,
+      [model.file, 0.8],
+      [model.family, 0.8],
+    ]);
+    if (found.length === 0 && (input.value === "" || offered.length === 0)) {
       const words =
         files.length === 0 ? "No model files yet." : `No model is called '${input.value}'.`;
       const hint =
-        "Put files into the folders under models/, or name others with --extra-model-paths-config.";
+        "Put files into the folders under models/, or use those of another program where they are: " +
+        "python3 main.py models scan";
       list.replaceChildren(
         el("div", { class: "empty-note" }, el("p", {}, words), el("p", { class: "dim" }, hint)),
+        ...makeOffered(offered),
       );
       return;
     }
     /** @type {Map<string, ModelFile[]>} */
     const kinds = new Map();
     for (const file of found) kinds.set(file.kind, [...(kinds.get(file.kind) ?? []), file]);
-    list.replaceChildren(...[...kinds].map(([kind, some]) => makeKind(kind, some)));
+    list.replaceChildren(
+      ...[...kinds].map(([kind, some]) => makeKind(kind, some)),
+      ...makeOffered(offered),
+    );
+  }
+
+  /** Known models that are not here, each with the command that gets it: nothing is loaded from here.
+   * @param {PublishedModel[]} some */
+  function makeOffered(some) {
+    if (some.length === 0) return [];
+    const rows = some.map((model) =>
+      el(
+        "li",
+        { class: "row model" },
+        el(
+          "details",
+          { class: "row-words" },
+          el(
+            "summary",
+            {},
+            el("span", { class: "row-title", title: model.file }, model.title),
+            el("span", { class: "row-note" }, `${model.family} · ${formatSize(model.size)}`),
+          ),
+          el(
+            "dl",
+            { class: "facts" },
+            ...fact("Command", model.command),
+            ...fact("File", model.file),
+            ...fact("SHA-256", model.sha256),
+            ...fact("Licence", model.licence),
+            ...fact("Page", model.page),
+          ),
+        ),
+        button({
+          text: "Command",
+          label: `Copy the command that gets ${model.title}`,
+          class: "small",
+          onClick: () => copy(model.command, `Copied: ${model.command}`),
+        }),
+      ),
+    );
+    return [
+      el(
+        "details",
+        { class: "library-group", open: input.value !== "" },
+        el("summary", {}, el("span", {}, "not here yet"), el("span", { class: "count" }, some.length)),
+        el("ul", { class: "rows" }, rows),
+      ),
+    ];
+  }
+
+  /** @param {string} text @param {string} words */
+  function copy(text, words) {
+    navigator.clipboard.writeText(text).then(() => notices.toast(words), notices.tell);
   }
 
   /** @param {string} kind @param {ModelFile[]} some */
@@ -103,7 +166,12 @@ export function modelsPanel(context) {
   /** @param {ModelFile} file */
   function makeRow(file) {
     const name = file.name.split("/").at(-1) ?? file.name;
-    const facts = [file.family, formatSize(file.size), file.problem ? "cannot be read" : ""];
+    const facts = [
+      file.family,
+      formatSize(file.size),
+      file.source,
+      file.problem ? "cannot be read" : "",
+    ];
     const use =
       LOADERS[file.kind] || file.kind === "embeddings"
         ? button({
@@ -132,6 +200,8 @@ export function modelsPanel(context) {
           ...fact("Family", file.family || "not told by the file"),
           ...fact("Size", `${formatSize(file.size)} (${file.size.toLocaleString("en")} bytes)`),
           ...fact("SHA-256", file.sha256 || "not computed yet: it is once the file was used"),
+          ...(file.published_as ? fact("Published as", file.published_as) : []),
+          ...(file.source ? fact("Of", file.source) : []),
           ...fact("Folder", file.folder),
           ...fact("Changed", formatTime(file.modified)),
           ...(file.problem ? fact("Problem", file.problem) : []),
@@ -145,9 +215,7 @@ export function modelsPanel(context) {
   function useFile(file) {
     if (file.kind === "embeddings") {
       const word = `embedding:${file.name.replace(/\.[^.]+$/, "")}`;
-      navigator.clipboard
-        .writeText(word)
-        .then(() => notices.toast(`Copied '${word}': paste it into a prompt.`), notices.tell);
+      copy(word, `Copied '${word}': paste it into a prompt.`);
       return;
     }
     const [type, inputName] = LOADERS[file.kind];
