@@ -351,3 +351,13 @@ def test_the_contact_sheet_has_a_cell_for_each_picture(ctx: Context) -> None:
     sheet = nodes.preview_dataset(load(ctx), 4, 3, 96)
     assert sheet.shape[0] == 1 and sheet.shape[2] == 3 * (96 + 8) + 8
     assert float(sheet.std()) > 0.1
+
+
+def test_captions_of_the_sheet_stay_in_their_cells(ctx: Context) -> None:
+    root = folder(ctx)
+    for number in range(2):
+        Image.new("RGB", (48, 48), "black").save(root / f"{number}.png")
+        (root / f"{number}.txt").write_text("w" * 40 + " many wide words " * 20)
+    sheet = nodes.preview_dataset(load(ctx), 2, 2, 96)[0]
+    between = sheet[:, 8 + 96 + 1 : 8 + 96 + 7]
+    assert float(between.std()) < 0.01

@@ -56,7 +56,7 @@ def load(
             Finding(
                 severity="warning",
                 code="picture_missing",
-                message=f"{_count(len(missing), 'caption')} without a picture: {shown(missing)}.",
+                message=f"Captions without a picture: {shown(missing)}.",
                 hint="Put the pictures into the folder, or take the captions out.",
                 files=tuple(missing),
             )
@@ -78,7 +78,7 @@ def load(
             Finding(
                 severity="error",
                 code="unreadable",
-                message=f"{_count(len(broken), 'file')} cannot be read: {shown(files)}.",
+                message=f"Files that cannot be read: {shown(files)}.",
                 hint="Save or download them again, or take them out of the folder.",
                 files=tuple(file for file, _ in broken),
             )
@@ -122,6 +122,3 @@ def shown(names: Sequence[str]) -> str:
     more = len(names) - _SHOWN
     return ", ".join(names[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
 
-
-def _count(number: int, thing: str) -> str:
-    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"

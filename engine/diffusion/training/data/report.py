@@ -116,14 +116,14 @@ def _count_findings(dataset: Dataset, is_subject: bool) -> Iterator[Finding]:
     elif own < FEW:
         yield _finding(
             "few_pictures",
-            f"{own} different pictures are few; {FEW} to {MANY} of a subject are customary.",
+            f"Few different pictures: {own}; {FEW} to {MANY} of a subject are customary.",
             "Add pictures with other backgrounds, light and angles, or train fewer steps.",
             (),
         )
     elif is_subject and own > MANY:
         yield _finding(
             "many_pictures",
-            f"{own} pictures are many for one subject; {FEW} to {MANY} are customary.",
+            f"Many pictures of one subject: {own}; {FEW} to {MANY} are customary.",
             "Take the best and most different ones.",
             (),
         )
@@ -139,7 +139,7 @@ def _duplicates(examples: Sequence[Example]) -> Iterator[Finding]:
         names = [" = ".join(sorted({e.path.name for e in group})) for group in same]
         yield _finding(
             "duplicates",
-            f"{len(same)} pictures are there more than once",
+            "There more than once",
             "They count that much more; take the copies out if that is not meant.",
             names,
         )
@@ -148,7 +148,7 @@ def _duplicates(examples: Sequence[Example]) -> Iterator[Finding]:
         names = [f"{a.path.name} ~ {b.path.name}" for a, b in alike]
         yield _finding(
             "near_duplicates",
-            f"{len(alike)} pairs of pictures look nearly alike",
+            "Nearly alike",
             "Many pictures of one scene teach the scene; keep the best of each.",
             names,
         )
@@ -171,8 +171,7 @@ def _sizes(examples: Sequence[Example], size_px: int) -> Iterator[Finding]:
     if small:
         yield _finding(
             "too_small",
-            f"{len(small)} pictures have fewer pixels than training at {size_px} px needs "
-            "and would be blurred",
+            f"Fewer pixels than training at {size_px} px needs, so that they would be blurred",
             "Use larger pictures, enlarge them with an upscaler, or train at a smaller size.",
             [f"{e.path.name} ({e.width_px}×{e.height_px})" for e in small],
         )
@@ -180,7 +179,7 @@ def _sizes(examples: Sequence[Example], size_px: int) -> Iterator[Finding]:
     if long:
         yield _finding(
             "extreme_aspect",
-            f"{len(long)} pictures are so wide or tall that much of them is cut off",
+            "So wide or tall that much is cut off",
             "Cut them by hand to the part that counts.",
             [f"{e.path.name} ({e.width_px}×{e.height_px})" for e in long],
         )
@@ -198,7 +197,7 @@ def _captions(
     if empty:
         yield _finding(
             "caption_missing",
-            f"{len(empty)} of {len(examples)} pictures have no caption",
+            f"Without a caption ({len(empty)} of {len(examples)})",
             "Write captions in the node's caption editor, or add words with Edit Captions.",
             empty,
         )
@@ -206,7 +205,7 @@ def _captions(
     if long:
         yield _finding(
             "caption_long",
-            f"{len(long)} captions are longer than {MAX_TOKENS} tokens; the rest is not learned",
+            f"Captions longer than {MAX_TOKENS} tokens, the rest is not learned",
             "Shorten them, the important words first.",
             [f"{e.path.name} ({n})" for e, n in long],
         )

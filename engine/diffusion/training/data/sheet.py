@@ -1,7 +1,6 @@
 """A contact sheet of a dataset: pictures as training will see them, each with its caption."""
 
-import textwrap
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -55,8 +54,27 @@ def _lines(example: Example, font: Font, width_px: int) -> Sequence[str]:
     """A caption in lines that fit; the last one tells by an ellipsis that there is more."""
     text = " ".join((example.text or "no caption").split())
     text = f"[class] {text}" if example.is_class else text
-    per_line = max(4, int(width_px / (font.getlength("abcdefghij") / 10)))
-    lines = textwrap.wrap(text, per_line, break_long_words=True)
+    lines = _wrapped(text, lambda part: font.getlength(part) <= width_px)
     if len(lines) > _LINES:
-        lines = [*lines[: _LINES - 1], lines[_LINES - 1][: per_line - 1] + "…"]
+        last = lines[_LINES - 1]
+        while last and font.getlength(f"{last}…") > width_px:
+            last = last[:-1]
+        lines = [*lines[: _LINES - 1], f"{last}…"]
     return lines
+
+
+def _wrapped(text: str, does_fit: Callable[[str], bool]) -> list[str]:
+    """A text in lines that fit; a word that is too long alone is cut."""
+    lines: list[str] = []
+    line = ""
+    for word in text.split():
+        if does_fit(f"{line} {word}".strip()):
+            line = f"{line} {word}".strip()
+            continue
+        lines += [line] if line else []
+        while not does_fit(word) and len(word) > 1:
+            end = next(n for n in range(len(word) - 1, 0, -1) if does_fit(word[:n]) or n == 1)
+            lines.append(word[:end])
+            word = word[end:]
+        line = word
+    return [*lines, line]
