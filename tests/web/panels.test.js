@@ -4,6 +4,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import { score, search } from "../../web/panels/fuzzy.js";
+import { followRun } from "../../web/panels/voice.js";
 import { changeWeight } from "../../web/panels/weights.js";
 import { describePrompt, formatSeconds } from "../../web/run/describe.js";
 
@@ -63,4 +64,25 @@ test("seconds for people", () => {
     "3.2 s",
     "1 min 15 s",
   ]);
+});
+
+test("a job of this page that failed before it was heard of is told, one of another page is not", () => {
+  const failed = { status: "failed", error: { code: "node_failed", message: "", hint: "", nodeId: "1" } };
+  const jobs = new Map(
+    ["mine", "theirs"].map((id) => [id, { id, ...failed, error: { ...failed.error, message: id } }]),
+  );
+  /** @type {string[]} */
+  const told = [];
+  /** @type {any} */
+  let tell;
+  const run = {
+    subscribe: (listener) => (tell = listener),
+    book: { jobs },
+    isOwn: (id) => id === "mine",
+  };
+  const notices = { toast: (message) => told.push(message), announce() {}, connection() {} };
+  followRun(/** @type {any} */ ({ run, notices, api: {}, store: {}, commands: {} }));
+  tell(new Set(["queue"]), {});
+  tell(new Set(["queue"]), {});
+  assert.deepEqual(told, ["mine"]);
 });

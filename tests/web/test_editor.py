@@ -6,71 +6,26 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import Page, expect
 
 from tests.e2e.server_process import ServerProcess
+from tests.web.editor_page import (
+    badge,
+    dot,
+    drag,
+    drop_file,
+    empty_ground,
+    head,
+    node,
+    place,
+    run,
+    saved,
+    saved_node,
+)
 
 pytestmark = [pytest.mark.browser, pytest.mark.e2e]
 
 CORPUS = Path(__file__).parent.parent / "fixtures" / "workflows"
-
-
-def node(page: Page, title: str) -> Locator:
-    return page.get_by_role("group", name=title).first
-
-
-def badge(page: Page, title: str) -> Locator:
-    return node(page, title).locator(".badge")
-
-
-def drag(page: Page, start: tuple[float, float], end: tuple[float, float]) -> None:
-    page.mouse.move(*start)
-    page.mouse.down()
-    page.mouse.move(*end, steps=6)
-    page.mouse.up()
-
-
-def head(page: Page, title: str) -> tuple[float, float]:
-    box = node(page, title).bounding_box()
-    assert box
-    return box["x"] + 90, box["y"] + 12
-
-
-def place(page: Page, title: str) -> tuple[float, float]:
-    box = node(page, title).bounding_box()
-    assert box
-    return round(box["x"]), round(box["y"])
-
-
-def dot(page: Page, title: str, socket: str) -> tuple[float, float]:
-    """The middle of a socket's dot; `socket` such as "Output IMAGE"."""
-    box = node(page, title).get_by_role("button", name=socket).locator(".dot").bounding_box()
-    assert box
-    return box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
-
-
-def saved(page: Page) -> dict[str, Any]:
-    return page.evaluate("JSON.parse(JSON.stringify(weft.store.toFile()))")
-
-
-def empty_ground(page: Page) -> None:
-    page.mouse.click(500, 820)
-
-
-def drop_file(page: Page, name: str, kind: str, content: bytes) -> None:
-    page.evaluate(
-        """([name, type, bytes]) => {
-          const data = new DataTransfer();
-          data.items.add(new File([new Uint8Array(bytes)], name, { type }));
-          const place = { clientX: 700, clientY: 400, cancelable: true };
-          window.dispatchEvent(new DragEvent("drop", { dataTransfer: data, ...place }));
-        }""",
-        [name, kind, list(content)],
-    )
-
-
-def run(page: Page) -> None:
-    page.keyboard.press("Control+Enter")
 
 
 # Running ------------------------------------------------------------------------------------------
@@ -173,9 +128,9 @@ def test_search_by_double_click_and_delete(page: Page) -> None:
 def test_modes_group_colour_title(page: Page) -> None:
     page.mouse.click(*head(page, "KSampler"))
     page.keyboard.press("Control+m")
-    assert next(n for n in saved(page)["nodes"] if n["id"] == 3)["mode"] == 2
+    assert saved_node(page, 3)["mode"] == 2
     page.keyboard.press("Control+b")
-    assert next(n for n in saved(page)["nodes"] if n["id"] == 3)["mode"] == 4
+    assert saved_node(page, 3)["mode"] == 4
     page.keyboard.press("Control+b")
     page.keyboard.press("Alt+c")
     expect(node(page, "KSampler")).to_have_class(re.compile("collapsed"))

@@ -5,7 +5,7 @@ import re
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from tests.web.test_editor import badge, node
+from tests.web.editor_page import badge, node
 
 pytestmark = [pytest.mark.browser, pytest.mark.e2e]
 

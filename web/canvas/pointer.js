@@ -68,8 +68,9 @@ export function followPointer(scene, store, actions) {
       if (!store.get().selection.has(id)) store.select([id]);
       return null;
     }
-    element.focus({ preventScroll: true });
-    return pickGesture(event, id);
+    const picked = pickGesture(event, id);
+    element.focus({ preventScroll: true }); // after: the focus alone selects only this one
+    return picked;
   }
 
   /** @param {PointerEvent} event @param {string} id */

@@ -328,6 +328,10 @@ export function createScene({ root, store, run, host }) {
     get moved() {
       return moved;
     },
+    /** Whether the view moves or something waits to be drawn. */
+    get isBusy() {
+      return isAsked || isMoving;
+    },
     stateNow,
     viewOf: (/** @type {string} */ id) => views.get(id),
 

@@ -29,7 +29,9 @@ export function followRun({ api, run, notices, store, commands }) {
     if (job.status === "running") tellStep(job);
     if (before === job.status) return;
     told.set(job.id, job.status);
-    const isLive = before === "running" || before === "pending";
+    // One of this page may have ended before it was first heard of.
+    const isNews = before === undefined && run.isOwn(job.id);
+    const isLive = isNews || before === "running" || before === "pending";
     if (job.status === "running") notices.announce(`Running: ${describePrompt(job.prompt)}`);
     if (job.status === "done" && isLive) tellDone(job);
     if (job.status === "cancelled" && isLive) notices.announce("Stopped.");

@@ -67,6 +67,8 @@ export function createRun({ api, socket, store, draft, afterQueue, clientId }) {
   const refusals = new Map();
   /** @type {Set<string>} */
   const asked = new Set();
+  /** @type {Set<string>} the jobs that this page submitted */
+  const own = new Set();
   /** @type {Map<string, {blob: Blob, url: string}>} by node */
   const previews = new Map();
   let notifyTimer = 0;
@@ -220,6 +222,7 @@ export function createRun({ api, socket, store, draft, afterQueue, clientId }) {
   async function submit({ prompt, workflow }, front, targets) {
     const id = crypto.randomUUID();
     const key = workflow?.id ?? "";
+    own.add(id);
     try {
       await api.submit(prompt, {
         prompt_id: id, // sent again after a lost answer, it is still one job
@@ -266,6 +269,8 @@ export function createRun({ api, socket, store, draft, afterQueue, clientId }) {
     queue,
     /** @param {string} id */
     job: (id) => book.jobs.get(id) ?? null,
+    /** Whether this page submitted a job. @param {string} id */
+    isOwn: (id) => own.has(id),
     /** The job that the nodes show. */
     shownJob: () => book.jobOf(documentId()),
     /** The jobs that run and wait, in their order. */

@@ -1,0 +1,3 @@
+"""A pack that cannot be loaded."""
+
+raise RuntimeError("this pack needs <b>another</b> one")
