@@ -106,3 +106,12 @@ def command(page: Page, words: str) -> None:
     page.keyboard.type(words)
     page.keyboard.press("Enter")
     expect(page.locator("dialog[open]")).to_have_count(0)
+
+
+def choose(page: Page, words: str) -> None:
+    """Go down the open menu to an item and press Enter."""
+    item = page.get_by_role("menuitem", name=words)
+    expect(item).to_be_visible()
+    while not item.evaluate("(one) => one === document.activeElement"):
+        page.keyboard.press("ArrowDown")
+    page.keyboard.press("Enter")

@@ -3,7 +3,7 @@
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.web.editor_page import node, run
+from tests.web.editor_page import choose, node, run
 
 pytestmark = [pytest.mark.browser, pytest.mark.e2e]
 
@@ -26,9 +26,7 @@ def test_a_workflow_is_built_and_run(page: Page) -> None:
     keys.press("l")
     keys.type("output image")
     keys.press("Enter")
-    expect(page.get_by_role("menuitem", name="Link to")).to_be_focused()
-    keys.press("ArrowDown")
-    keys.press("Enter")
+    choose(page, "Add a node after it")
     expect(page.get_by_role("combobox", name="Nodes for IMAGE")).to_be_focused()
     keys.type("save image")
     keys.press("Enter")

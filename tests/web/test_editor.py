@@ -11,6 +11,7 @@ from playwright.sync_api import Page, expect
 from tests.e2e.server_process import ServerProcess
 from tests.web.editor_page import (
     badge,
+    choose,
     dot,
     drag,
     drop_file,
@@ -215,7 +216,7 @@ def test_keyboard_only(page: Page) -> None:
     page.keyboard.press("l")
     page.keyboard.type("images")
     page.keyboard.press("Enter")
-    page.keyboard.press("Enter")  # "Link to …"
+    choose(page, "Link to")
     page.keyboard.type("vae decode")
     page.keyboard.press("Enter")
     assert any(link[1] == 8 and link[3] == 10 for link in saved(page)["links"])

@@ -124,7 +124,6 @@ export function createMenus(scene, store, commands) {
     );
     const [x, y] = [box.right, box.bottom];
     openMenu(x, y, `${end.isOutput ? "Output" : "Input"} ${end.name}`, [
-      { title: "Look inside", shortcut: "I", run: () => void commands.run("node.peek", end) },
       { title: "Link to …", run: () => linkTo(end, x, y) },
       {
         title: end.isOutput ? "Add a node after it …" : "Add a node before it …",
@@ -134,6 +133,7 @@ export function createMenus(scene, store, commands) {
           search(x, y, [wx + shift, wy], end);
         },
       },
+      { title: "Look inside", shortcut: "I", run: () => void commands.run("node.peek", end) },
       null,
       {
         title: links.length > 1 ? `Unlink all ${links.length}` : "Unlink",
