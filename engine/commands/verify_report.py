@@ -99,9 +99,10 @@ def write_report(report: Report, place: Path) -> Path:
 
 
 def _digests_before(file: Path) -> dict[str, str]:
+    """The pixels of the last run by title, which tells steps, CFG and seed."""
     try:
         rows = json.loads(file.read_text(encoding="utf-8"))["outcomes"]
-        return {row["name"]: row["pixels_sha256"] for row in rows}
+        return {row["title"]: row["pixels_sha256"] for row in rows if row["pixels_sha256"]}
     except (OSError, ValueError, KeyError, TypeError):
         return {}
 
@@ -132,8 +133,8 @@ def _figure(outcome: Outcome, before: Mapping[str, str]) -> str:
     if outcome.picture:
         times = ", ".join(f"{name} {s:.2f} s" for name, s in outcome.seconds.items() if s >= 0.01)
         parts += [html.escape(times), f"<code>{outcome.pixels_sha256}</code>"]
-        if outcome.name in before:
-            is_same = before[outcome.name] == outcome.pixels_sha256
+        if outcome.title in before:
+            is_same = before[outcome.title] == outcome.pixels_sha256
             parts.append("the same as in the run before" if is_same else "not as in the run before")
     picture = (
         f'<a href="{outcome.picture}"><img src="{outcome.picture}" '

@@ -8,7 +8,7 @@ from PIL import Image
 
 from engine.api.errors import EngineError, MissingModel
 from engine.commands import models
-from engine.commands.verify_report import Outcome
+from engine.commands.verify_report import Outcome, Report, write_report
 from tests.run.model_trees import put, put_hub
 
 
@@ -109,6 +109,25 @@ def test_verify_tells_what_is_missing(tmp_path: Path) -> None:
     assert missing.value.hint == "python3 main.py models get sd15"
     with pytest.raises(MissingModel, match="no file 'x' in loras"):
         call(tmp_path, "verify", "weft-builtin", "--lora", "x")
+
+
+def test_the_next_run_says_what_stayed_the_same(tmp_path: Path) -> None:
+    def run(digests: dict[str, str]) -> str:
+        outcomes = [
+            Outcome(name=title, title=title, picture="a.png", pixels_sha256=digest)
+            for title, digest in digests.items()
+        ]
+        report = Report(
+            checkpoint="<a>", published_as="", sha256="", family="sd1", size_px=64, prompt="",
+            machine={}, outcomes=outcomes,
+        )  # fmt: skip
+        return write_report(report, tmp_path).read_text()
+
+    assert "in the run before" not in run({"one": "1", "two": "2"})
+    page = run({"one": "1", "two": "changed", "three": "3"})
+    assert page.count("the same as in the run before") == 1
+    assert page.count("not as in the run before") == 1
+    assert "<a>" not in page
 
 
 def test_a_flat_picture_is_a_problem(tmp_path: Path) -> None:

@@ -235,6 +235,9 @@ def test_models_are_told_and_put_to_use(page: Page) -> None:
     expect(row).to_contain_text("sd15")
     row.get_by_role("button", name="Use").click()
     expect(page.get_by_text("is in use already")).to_be_visible()
+    page.get_by_text("not here yet").click()
+    page.get_by_role("button", name="Copy the command that gets Stable Diffusion XL").click()
+    expect(page.get_by_text("Copied: python3 main.py models get sdxl")).to_be_visible()
 
 
 def test_workflows_are_saved_renamed_opened_deleted(page: Page) -> None:
