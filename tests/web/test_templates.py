@@ -23,6 +23,12 @@ def server(tmp_path_factory: pytest.TempPathFactory):
         yield process
 
 
+def short(prompt: dict[str, Any]) -> dict[str, Any]:
+    """The prompt with few steps: a grid has many cells."""
+    prompt["3"]["inputs"]["steps"] = 2
+    return prompt
+
+
 @pytest.mark.parametrize("template", TEMPLATES, ids=lambda t: t["id"])
 def test_it_runs(server: ServerProcess, template: dict[str, Any]) -> None:
     inputs = server.base / "input"
@@ -30,7 +36,12 @@ def test_it_runs(server: ServerProcess, template: dict[str, Any]) -> None:
     for name in template.get("inputs", ()):
         (inputs / name).write_bytes((FOLDER / name).read_bytes())
     prompt = json.loads((FOLDER / f"{template['id']}.json").read_text())
-    entry = server.run(prompt, strict=True)
+    if "grid" in template:
+        told = server.post("/weft/grid", {"prompt": short(prompt), "axes": template["grid"]})
+        entry = server.wait_for(told["prompt_id"])
+        assert entry["outputs"]["grid"]["files"]
+    else:
+        entry = server.run(prompt, strict=True)
     assert entry["status"]["status_str"] == "success", entry["status"]
     assert any(shown.get("images") for shown in entry["outputs"].values())
     assert (FOLDER / f"{template['id']}.webp").is_file()

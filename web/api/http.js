@@ -172,6 +172,9 @@ export function createApi(base = document.baseURI) {
     /** @param {string} text @returns {Promise<import("../run/tokens.js").Tokens>} */
     tokens: (text) => call("POST", "weft/tokens", { text }),
 
+    /** @param {Record<string, unknown>} body @returns {Promise<any>} */
+    grid: (body) => call("POST", "weft/grid", body),
+
     /** @returns {Promise<{packs: any[]}>} */
     packs: () => call("GET", "packs"),
 

@@ -203,11 +203,11 @@ export function createMenus(scene, store, commands) {
 
   /**
    * @param {MouseEvent} event
-   * @param {{node?: string, link?: string, group?: number}} target
+   * @param {{node?: string, link?: string, group?: number, widget?: string}} target
    */
-  function menu(event, { node, link, group }) {
+  function menu(event, { node, link, group, widget }) {
     const { clientX: x, clientY: y } = event;
-    if (node !== undefined) return openMenu(x, y, "Node", nodeItems(node, x, y));
+    if (node !== undefined) return openMenu(x, y, "Node", nodeItems(node, x, y, widget));
     if (link !== undefined) {
       return openMenu(x, y, "Link", [
         { title: "Unlink", run: () => store.edit("Unlink", (now) => removeLinks(now, [link])) },
@@ -241,10 +241,14 @@ export function createMenus(scene, store, commands) {
     };
   }
 
-  /** @param {string} id @param {number} x @param {number} y */
-  function nodeItems(id, x, y) {
+  /** @param {string} id @param {number} x @param {number} y @param {string} [widget] */
+  function nodeItems(id, x, y, widget) {
     return [
       item("run.toSelected"),
+      {
+        title: widget ? `Use ${widget} as grid axis …` : "Use as grid axis …",
+        run: () => void commands.run("run.grid", { node: id, input: widget }),
+      },
       null,
       item("edit.copy"),
       item("edit.duplicate"),

@@ -159,7 +159,8 @@ export function followPointer(scene, store, actions) {
     const link = node ? undefined : linkAt(scene.geometry, ...at, scene.view.scale)?.id;
     const group = groupAt(store.get().document.groups, ...at)?.index;
     if (node && !store.get().selection.has(node)) store.select([node]);
-    actions.menu(event, { node, link, group });
+    const widget = target.closest(".widget")?.querySelector("[aria-label]");
+    actions.menu(event, { node, link, group, widget: widget?.getAttribute("aria-label") ?? "" });
   });
 
   root.addEventListener(

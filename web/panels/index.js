@@ -7,6 +7,7 @@
 
 import { createCaptions } from "./captions.js";
 import { galleryPanel } from "./gallery.js";
+import { createGrid } from "./grid.js";
 import { libraryPanel } from "./library.js";
 import { modelsPanel } from "./models.js";
 import { createNotices } from "./notices.js";
@@ -66,6 +67,7 @@ export function installOverlays(parts, host = document.body) {
   const sheet = createShortcutSheet(context);
   const settings = createSettings(context);
   const builder = createPromptBuilder(context);
+  const grid = createGrid(context);
   context.commands.add(
     {
       id: "app.palette",
@@ -90,6 +92,14 @@ export function installOverlays(parts, host = document.body) {
       shortcut: "Ctrl+,",
       inText: true,
       run: settings.open,
+    },
+    {
+      id: "run.grid",
+      title: "Make a grid …",
+      group: "Run",
+      shortcut: "Ctrl+Alt+G",
+      inText: true,
+      run: grid.open,
     },
     {
       id: "prompt.build",

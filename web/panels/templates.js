@@ -10,6 +10,7 @@ const FOLDER = "templates";
  * @property {string} title
  * @property {string} group
  * @property {string} text what it does
+ * @property {{node: string, input: string, values: string}[]} [grid] its axes, if it is a grid
  * @property {string[]} [inputs] pictures that it reads, put into the input folder when it is opened
  */
 
@@ -75,7 +76,7 @@ export function templatesPanel({ api, store, notices, commands }) {
   }
 
   /** @param {Template} template */
-  async function use({ id, title, inputs = [] }) {
+  async function use({ id, title, grid, inputs = [] }) {
     const [workflow] = await Promise.all([
       api.pageFile(`${FOLDER}/${id}.json`),
       ...inputs.map(putInput),
@@ -84,6 +85,7 @@ export function templatesPanel({ api, store, notices, commands }) {
     store.load(workflow, { name: title, isSaved: true });
     commands.run("view.fit");
     notices.announce(`Opened the template ${title}`);
+    if (grid) commands.run("run.grid", { axes: grid });
   }
 
   /** @param {string} name of a picture beside the templates */
