@@ -167,13 +167,16 @@ export function createScene({ root, store, run, host }) {
         old.update(now);
         continue;
       }
+      const hasFocus = old?.element.contains(document.activeElement) ?? false;
       if (old) putAway(box.id, old);
-      if (made >= most || (made > 0 && performance.now() - start > BUDGET_MS)) {
+      const isLate = made >= most || (made > 0 && performance.now() - start > BUDGET_MS);
+      if (isLate && !hasFocus) {
         plain.push(box);
         continue;
       }
       made += 1;
       show(box.id, structure, now);
+      if (hasFocus) views.get(box.id)?.element.focus({ preventScroll: true });
     }
     isStale = false;
     if (plain.length > 0) {

@@ -7,7 +7,10 @@ import { button, el } from "./dom.js";
  * @param {...HTMLElement} children
  */
 export function createDialog({ title, class: name = "", isBare = false }, ...children) {
-  const close = () => dialog.close();
+  const close = () => {
+    dialog.close();
+    leave(dialog);
+  };
   const head = el(
     "header",
     { class: "dialog-head" },
@@ -26,6 +29,7 @@ export function createDialog({ title, class: name = "", isBare = false }, ...chi
   dialog.addEventListener("keydown", (event) => {
     if (dialog.open) event.stopPropagation(); // a closed one may hold the focus for a moment
   });
+  dialog.addEventListener("close", () => leave(dialog));
   document.body.append(dialog);
   return {
     element: dialog,
@@ -34,6 +38,17 @@ export function createDialog({ title, class: name = "", isBare = false }, ...chi
     },
     close,
   };
+}
+
+/**
+ * Keys go to the canvas when nothing else had the focus before a dialog: else they would still
+ * go to the closed dialog's field.
+ * @param {HTMLDialogElement} dialog
+ */
+function leave(dialog) {
+  const holder = document.activeElement;
+  if (!dialog.open && (dialog.contains(holder) || holder === document.body || holder === null))
+    document.querySelector("main")?.focus({ preventScroll: true });
 }
 
 /**
