@@ -264,7 +264,9 @@ def build(link: WorkerLink, start: Json) -> Parts:
     """The engine behind a link; each pack is announced before its code runs."""
     config = config_from_json(start["config"])
     parts = build_parts(config, link.emit, lambda name: link.send("pack_start", {"name": name}))
-    parts.assets.read_ahead()
+    parts.assets.read_ahead(
+        lambda path, share: link.send("reading", {"path": path, "share": share})
+    )
     return parts
 
 

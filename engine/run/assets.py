@@ -98,9 +98,22 @@ class Assets:
             return self.digests.folder_digest(path, progress)
         return self.digests.digest(path, progress)
 
-    def read_ahead(self) -> None:
-        """Read the model files whose digests are not known, beside everything else."""
-        self.digests.start_background(self._model_files())
+    def read_ahead(self, tell: Callable[[str, float], None] | None = None) -> None:
+        """Read the model files whose digests are not known, beside everything else.
+
+        `tell` hears which file is read and which share of it is done, about once a second.
+        """
+        told = ("", 0.0)
+
+        def progress(path: Path, done: int, size: int) -> None:
+            nonlocal told
+            now = time.monotonic()
+            is_due = str(path) != told[0] or done == size or now - told[1] > 1.0
+            if tell is not None and is_due:
+                told = (str(path), now)
+                tell(str(path), done / max(1, size))
+
+        self.digests.start_background(self._model_files(), progress)
 
     def _model_files(self) -> Iterator[Path]:
         for kind in self.folders.kinds():

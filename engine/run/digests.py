@@ -97,13 +97,13 @@ class Digests:
         with suppress(OSError):
             self._remember(path, _stamp(path), digest)
 
-    def start_background(self, paths: Iterable[Path]) -> None:
+    def start_background(self, paths: Iterable[Path], progress: Progress | None = None) -> None:
         """Read files whose digests are not known, at idle priority, on a thread of its own.
 
-        `paths` is iterated there.
+        `paths` is iterated there, and `progress` is told there.
         """
         self._thread = Thread(
-            target=self._read_all, args=(paths,), name="weft-digests", daemon=True
+            target=self._read_all, args=(paths, progress), name="weft-digests", daemon=True
         )
         self._thread.start()
 
@@ -113,7 +113,7 @@ class Digests:
         if self._thread is not None:
             self._thread.join()
 
-    def _read_all(self, files: Iterable[Path]) -> None:
+    def _read_all(self, files: Iterable[Path], progress: Progress | None) -> None:
         if sys.platform == "linux":  # elsewhere it would be the whole process
             with suppress(OSError):
                 os.setpriority(os.PRIO_PROCESS, 0, 19)
@@ -126,7 +126,7 @@ class Digests:
                 stamp = _stamp(path)
                 found = self._known.get(str(path))
                 if found is None or found[0] != stamp:
-                    digest = _sha256(path, stamp[0], None, self._stop)
+                    digest = _sha256(path, stamp[0], progress, self._stop)
                     if digest is not None and _stamp(path) == stamp:
                         self._remember(path, stamp, digest)
 

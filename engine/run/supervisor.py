@@ -69,6 +69,11 @@ class Supervisor:
         return self._store.known.catalogue
 
     @property
+    def reading(self) -> tuple[str, float] | None:
+        """The model file whose digest the worker makes now, and the share that is read."""
+        return self._session.reading if self._session else None
+
+    @property
     def memory_bytes(self) -> int | None:
         """What the worker uses now."""
         return self._session.memory_bytes if self._session else None

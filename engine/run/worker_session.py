@@ -99,6 +99,7 @@ class WorkerSession:
         self._outbox = outbox
         self._options = options
         self._owner = owner
+        self.reading: tuple[str, float] | None = None  # the file whose digest is made, the share
         self._worker: WorkerProcess | None = None
         self._runs: dict[str, JobRun] = {}
         self._finishing: set[asyncio.Task[None]] = set()
@@ -198,6 +199,9 @@ class WorkerSession:
             case "ready":
                 self._ready.set()
                 self._owner.is_ready()
+            case "reading":
+                share = float(frame.data["share"])
+                self.reading = (str(frame.data["path"]), share) if share < 1 else None
             case "recalled":
                 self._take_back(str(frame.data["job_id"]))
             case "answer":

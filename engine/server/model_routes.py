@@ -14,8 +14,10 @@ from engine.run.digests import Digests
 from engine.run.folders import Folders
 from engine.run.known_models import by_digest, known_models
 from engine.run.weight_header import family_of
+from engine.server.bodies import NotFound
+from engine.server.model_previews import has_preview, preview_of
 from engine.server.prompt_routes import answer
-from engine.server.routes import SERVICES, Route
+from engine.server.routes import SERVICES, Query, Route
 
 Json = dict[str, Any]
 
@@ -25,7 +27,20 @@ async def list_models(request: web.Request) -> web.Response:
     services = request.app[SERVICES]
     state = services.folders.state
     files = await asyncio.to_thread(model_files, services.folders, state / "digests.sqlite")
-    return answer({"models": files, "published": published_models(files)})
+    reading = services.worker.reading
+    told = None if reading is None else {"path": reading[0], "share": round(reading[1], 3)}
+    return answer({"models": files, "published": published_models(files), "reading": told})
+
+
+async def show_preview(request: web.Request) -> web.Response:
+    """The picture of a model."""
+    folders = request.app[SERVICES].folders
+    path = folders.resolve(request.query.get("kind", ""), request.query.get("name", ""))
+    data = await asyncio.to_thread(preview_of, path)
+    if data is None:
+        raise NotFound("This model has no preview.", hint=f"Put {path.stem}.preview.png beside it.")
+    headers = {"Cache-Control": "private, max-age=60"}
+    return web.Response(body=data, content_type="image/webp", headers=headers)
 
 
 def model_files(folders: Folders, digests: Path) -> list[Json]:
@@ -55,6 +70,7 @@ def model_files(folders: Folders, digests: Path) -> list[Json]:
                     "source": folders.source_of(path),
                     "published_as": found.title if found else "",
                     "problem": problem,
+                    "has_preview": has_preview(path),
                 }
             )
     return out
@@ -101,8 +117,10 @@ ROUTES = (
                     "source": "ComfyUI",
                     "published_as": "",
                     "problem": "",
+                    "has_preview": False,
                 }
             ],
+            "reading": {"path": "/models/checkpoints/a.safetensors", "share": 0.4},
             "published": [
                 {
                     "name": "sd15",
@@ -118,5 +136,17 @@ ROUTES = (
                 }
             ],
         },
+    ),
+    Route(
+        method="GET",
+        path="/weft/models/preview",
+        handler=show_preview,
+        summary="The preview of a model: a picture beside its file, or in its metadata",
+        query=(
+            Query(name="kind", description="checkpoints, loras …"),
+            Query(name="name", description="the file's name"),
+        ),
+        answer_type="image/webp",
+        errors=(400, 403, 404),
     ),
 )

@@ -87,13 +87,16 @@ def _mode(picture: Image.Image) -> str:
     return picture.mode if picture.mode in ("RGB", "RGBA", "L", "LA") else "RGB"
 
 
-def thumbnail(path: Path, side_px: int) -> bytes:
-    """A picture as WebP with sides of at most `side_px`, upright; deep grey by its own range.
+def thumbnail(path: Path | bytes, side_px: int) -> bytes:
+    """A picture (its file or its bytes) as WebP with sides of at most `side_px`, upright.
+
+    Deep grey is spread over its own range.
 
     Raises: NoPicture.
     """
     try:
-        with Image.open(path, formats=FORMATS) as opened:
+        source = io.BytesIO(path) if isinstance(path, bytes) else path
+        with Image.open(source, formats=FORMATS) as opened:
             opened.draft("RGB", (side_px, side_px))
             picture = ImageOps.exif_transpose(opened)
             if picture.mode in ("F", "I") or picture.mode.startswith("I;16"):
@@ -106,7 +109,8 @@ def thumbnail(path: Path, side_px: int) -> bytes:
             shown = picture.convert("RGBA" if picture.has_transparency_data else "RGB")
             shown.save(out, format="WEBP", quality=80)
     except _FAULTS as error:
-        raise NoPicture(f"'{path.name}' is no picture that can be read.") from error
+        name = "The preview" if isinstance(path, bytes) else f"'{path.name}'"
+        raise NoPicture(f"{name} is no picture that can be read.") from error
     return out.getvalue()
 
 

@@ -222,11 +222,13 @@ def test_reading_ahead_knows_the_models(assets: Assets, tmp_path: Path):
     for file in files:
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(b"x")
-    assets.read_ahead()
+    told: list[tuple[str, float]] = []
+    assets.read_ahead(lambda path, share: told.append((path, share)))
     deadline = time.monotonic() + 5
     while not all(assets.digests.known(f) for f in files) and time.monotonic() < deadline:
         time.sleep(0.005)
     assert all(assets.digests.known(f) for f in files)
+    assert told == [(str(file), 1.0) for file in files]
 
 
 def test_waiting_for_a_digest_can_be_cancelled(assets: Assets, tmp_path: Path):

@@ -1,8 +1,12 @@
 """`/weft/models` over real files."""
 
+import base64
 import hashlib
+import io
 import json
 from pathlib import Path
+
+from PIL import Image, ImageColor
 
 from engine.run.digests import Digests
 from engine.run.folders import make_folders
@@ -70,3 +74,51 @@ def test_a_published_file_is_named_and_no_longer_offered(tmp_path: Path) -> None
     offered = published_models([file])
     assert known.name not in {m["name"] for m in offered}
     assert len(offered) == len(known_models()) - 1
+
+
+def picture(colour: str, form: str = "PNG") -> bytes:
+    out = io.BytesIO()
+    Image.new("RGB", (1000, 600), colour).save(out, form)
+    return out.getvalue()
+
+
+async def test_the_preview_is_the_picture_beside_the_file_or_in_its_metadata(
+    open_site: Open, tmp_path: Path
+) -> None:
+    site = await open_site()
+    loras = tmp_path / "models" / "loras"
+    inner = "data:image/jpeg;base64," + base64.b64encode(picture("blue", "JPEG")).decode()
+    told = {"__metadata__": {"modelspec.thumbnail": inner}}
+    for name in ("beside", "both", "inner"):
+        write_header(loras / f"{name}.safetensors", {} if name == "beside" else told)
+    write_header(loras / "none.safetensors", {})
+    write_header(loras / "bad.safetensors", {"__metadata__": {"modelspec.thumbnail": "data:x"}})
+    broken = {"__metadata__": {"modelspec.thumbnail": "data:image/png;base64,AAAA"}}
+    write_header(loras / "broken.safetensors", broken)
+    (loras / "beside.preview.png").write_bytes(picture("red"))
+    (loras / "both.jpg").write_bytes(picture("lime", "JPEG"))
+    _, found = await site.get("/weft/models")
+    has = {m["name"].split(".")[0]: m["has_preview"] for m in found["models"]}
+    assert has == {
+        "beside": True, "both": True, "inner": True, "none": False, "bad": False, "broken": True,
+    }  # fmt: skip
+    address = "/weft/models/preview?kind=loras&name="
+    for name, colour in (("beside", "red"), ("both", "lime"), ("inner", "blue")):
+        status, data = await site.get(f"{address}{name}.safetensors")
+        assert status == 200
+        shown = Image.open(io.BytesIO(data)).convert("RGB")
+        assert shown.size == (512, 307)
+        near = zip(shown.getpixel((9, 9)), ImageColor.getrgb(colour), strict=True)  # type: ignore[arg-type]
+        assert all(abs(a - b) < 12 for a, b in near)
+    assert (await site.get(f"{address}none.safetensors"))[0] == 404
+    assert (await site.get(f"{address}broken.safetensors"))[0] == 400
+    assert (await site.get(f"{address}../../secret.safetensors"))[0] == 403
+    assert (await site.get("/weft/models/preview?kind=nothing&name=a"))[0] in (400, 404)
+
+
+async def test_it_says_which_file_is_being_read(open_site: Open) -> None:
+    site = await open_site()
+    assert (await site.get("/weft/models"))[1]["reading"] is None
+    site.services.worker.reading = ("/models/a.safetensors", 0.25)
+    found = (await site.get("/weft/models"))[1]["reading"]
+    assert found == {"path": "/models/a.safetensors", "share": 0.25}

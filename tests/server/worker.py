@@ -85,6 +85,7 @@ class MotionWorker:
         self.refreshed: Catalogue | None = None
         self.freed: list[tuple[bool, bool]] = []
         self.previews = 0
+        self.reading: tuple[str, float] | None = None
         self._task: asyncio.Task[None] | None = None
         self._running: str | None = None
         self._interrupted = asyncio.Event()

@@ -17,7 +17,7 @@ import { parseJson, toJson } from "../graph/json.js";
  *   takes_pictures: boolean, pictures: {file: string, text: string}[]}} CaptionSet
  * @typedef {{kind: string, name: string, family: string, size: number, modified: number,
  *   sha256: string, folder: string, source: string, published_as: string,
- *   problem: string}} ModelFile
+ *   problem: string, has_preview: boolean}} ModelFile
  * @typedef {{name: string, title: string, file: string, kind: string, family: string, size: number,
  *   sha256: string, licence: string, page: string, command: string}} PublishedModel
  */
@@ -157,8 +157,16 @@ export function createApi(base = document.baseURI) {
      */
     objectInfo: () => call("GET", "object_info", undefined, JSON.parse),
 
-    /** @returns {Promise<{models: ModelFile[], published?: PublishedModel[]}>} */
+    /**
+     * All model files; `reading` is the one whose hash is being computed.
+     * @returns {Promise<{models: ModelFile[], published?: PublishedModel[],
+     *   reading: {path: string, share: number} | null}>}
+     */
     models: () => call("GET", "weft/models"),
+
+    /** The address of a model's preview. @param {ModelFile} file */
+    modelPreview: ({ kind, name, modified }) =>
+      address("weft/models/preview", { kind, name, modified }),
 
     /** @returns {Promise<string[]>} */
     embeddings: () => call("GET", "embeddings"),

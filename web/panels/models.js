@@ -1,8 +1,9 @@
-/** The model files of the server by kind: family, size, hash, folder; "use it" puts one to work. */
+/** The model files by kind: preview, family, size, hash, folder; "use it" puts one to work. */
 
 import { setValue, valuesOf } from "../graph/document.js";
 import { button, el, formatSize, formatTime } from "./dom.js";
 import { search } from "./fuzzy.js";
+import { describeHash, sortModels } from "./model_order.js";
 import { placeNode } from "./place.js";
 
 /** @typedef {import("../api/http.js").ModelFile} ModelFile */
@@ -24,6 +25,8 @@ const LOADERS = {
   gligen: ["GLIGENLoader", "gligen_name"],
 };
 
+const READ_AGAIN_MS = 4000;
+
 /**
  * @param {import("./index.js").Context} context
  * @returns {import("./index.js").Panel}
@@ -43,43 +46,88 @@ export function modelsPanel(context) {
     class: "icon-button",
     onClick: load,
   });
+  const order = el(
+    "select",
+    { "aria-label": "Order", on: { change: () => draw() } },
+    el("option", { value: "name" }, "by name"),
+    el("option", { value: "modified" }, "newest first"),
+    el("option", { value: "size" }, "largest first"),
+  );
+  const family = el("select", { "aria-label": "Family", on: { change: () => draw() } });
+  const status = el("p", { class: "note", hidden: true, role: "status" });
   const list = el("div", { class: "library" });
   const element = el(
     "div",
     { class: "panel-body" },
     el("div", { class: "panel-bar" }, input, reload),
+    el("div", { class: "panel-filters" }, family, order),
+    status,
     list,
   );
   /** @type {ModelFile[]} */
   let files = [];
   /** @type {PublishedModel[]} */
   let published = [];
+  /** @type {{path: string, share: number} | null} */
+  let reading = null;
   let hasLoaded = false;
+  let timer = 0;
 
   async function load() {
+    clearTimeout(timer);
     try {
-      ({ models: files, published = [] } = await api.models());
+      ({ models: files, published = [], reading } = await api.models());
       hasLoaded = true;
+      offerFamilies();
+      tellReading();
       draw();
     } catch (error) {
       notices.tell(error);
     }
   }
 
+  function offerFamilies() {
+    const chosen = family.value;
+    const names = [...new Set(files.map((file) => file.family))].filter(Boolean).sort();
+    family.replaceChildren(
+      el("option", { value: "" }, "all families"),
+      ...names.map((name) => el("option", { value: name }, name)),
+    );
+    family.value = names.includes(chosen) ? chosen : "";
+  }
+
+  /** Which file is hashed now, again and again while the panel is seen. */
+  function tellReading() {
+    status.hidden = reading === null;
+    if (reading === null) return;
+    const name = reading.path.split(/[\\/]/).at(-1);
+    const left = files.filter((file) => !file.sha256).length;
+    status.textContent = `Computing hashes: ${name}, ${Math.round(100 * reading.share)} % (${left} left)`;
+    timer = window.setTimeout(() => {
+      if (element.checkVisibility()) void load();
+    }, READ_AGAIN_MS);
+  }
+
   function draw() {
-    const found = search(input.value, files, (file) => [
+    const opened = new Set(
+      [...list.querySelectorAll("details[data-file][open]")].map(
+        (row) => /** @type {HTMLElement} */ (row).dataset.file,
+      ),
+    );
+    const wanted = files.filter((file) => !family.value || file.family === family.value);
+    const named = search(input.value, wanted, (file) => [
       file.name,
       [file.family, 0.8],
       [file.kind, 0.6],
     ]);
+    const found = input.value ? named : sortModels(named, order.value);
     const offered = search(input.value, published, (model) => [
       model.title,
       [model.file, 0.8],
       [model.family, 0.8],
     ]);
     if (found.length === 0 && (input.value === "" || offered.length === 0)) {
-      const words =
-        files.length === 0 ? "No model files yet." : `No model is called '${input.value}'.`;
+      const words = files.length === 0 ? "No model files yet." : "No model fits.";
       const hint =
         "Put files into the folders under models/, or use those of another program where they are: " +
         "python3 main.py models scan";
@@ -96,6 +144,10 @@ export function modelsPanel(context) {
       ...[...kinds].map(([kind, some]) => makeKind(kind, some)),
       ...makeOffered(offered),
     );
+    for (const row of list.querySelectorAll("details[data-file]")) {
+      const { file } = /** @type {HTMLElement} */ (row).dataset;
+      /** @type {HTMLDetailsElement} */ (row).open = opened.has(file);
+    }
   }
 
   /** Known models that are not here, each with the command that gets it: nothing is loaded from here.
@@ -181,12 +233,22 @@ export function modelsPanel(context) {
             onClick: () => useFile(file),
           })
         : null;
+    const preview = () =>
+      el("img", {
+        class: "model-preview",
+        src: api.modelPreview(file),
+        alt: `Preview of ${name}`,
+        loading: "lazy",
+        decoding: "async",
+        on: { error: (/** @type {Event} */ e) => /** @type {Element} */ (e.target).remove() },
+      });
     return el(
       "li",
       { class: "row model" },
+      file.has_preview && preview(),
       el(
         "details",
-        { class: "row-words" },
+        { class: "row-words", data: { file: `${file.kind}/${file.name}` } },
         el(
           "summary",
           {},
@@ -199,7 +261,7 @@ export function modelsPanel(context) {
           ...fact("Name", file.name),
           ...fact("Family", file.family || "not told by the file"),
           ...fact("Size", `${formatSize(file.size)} (${file.size.toLocaleString("en")} bytes)`),
-          ...fact("SHA-256", file.sha256 || "not computed yet: it is once the file was used"),
+          ...fact("SHA-256", describeHash(file, reading)),
           ...(file.published_as ? fact("Published as", file.published_as) : []),
           ...(file.source ? fact("Of", file.source) : []),
           ...fact("Folder", file.folder),
@@ -248,7 +310,7 @@ export function modelsPanel(context) {
     title: "Models",
     icon: "models",
     element,
-    onShow: () => (hasLoaded ? undefined : void load()),
+    onShow: () => (hasLoaded && reading === null ? undefined : void load()),
   };
 }
 
