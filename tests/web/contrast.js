@@ -7,8 +7,16 @@
   canvas.width = canvas.height = 1;
   const context = canvas.getContext("2d", { willReadFrequently: true });
 
+  /** @type {Map<string, number[]>} */
+  const read = new Map();
+
   /** Any CSS colour as [r, g, b, a], 0..255 and 0..1. */
   function rgba(colour) {
+    if (!read.has(colour)) read.set(colour, readColour(colour));
+    return read.get(colour);
+  }
+
+  function readColour(colour) {
     context.clearRect(0, 0, 1, 1);
     context.fillStyle = colour;
     context.fillRect(0, 0, 1, 1);
@@ -19,17 +27,21 @@
   const over = ([r, g, b, a], under) =>
     [r, g, b].map((value, at) => value * a + under[at] * (1 - a));
 
-  /** The colour behind an element: its own ground and those of what it stands on. */
+  /** @type {Map<Element, number[]>} */
+  const grounds = new Map();
+
+  /** The colour behind the text of an element. */
   function groundOf(element) {
-    const layers = [];
-    for (let at = element; at; at = at.parentElement) {
-      const style = getComputedStyle(at);
-      layers.push(rgba(style.backgroundColor));
-      if (layers.at(-1)[3] === 1) break;
-      if (at.tagName === "DIALOG") break;
-    }
-    const page = rgba(getComputedStyle(document.body).backgroundColor);
-    return layers.reverse().reduce((under, layer) => over(layer, under), page.slice(0, 3));
+    if (!grounds.has(element)) grounds.set(element, findGround(element));
+    return grounds.get(element);
+  }
+
+  /** An element's own ground over those of what it stands on. */
+  function findGround(element) {
+    const own = rgba(getComputedStyle(element).backgroundColor);
+    if (own[3] === 1) return own.slice(0, 3);
+    const isTop = element === document.body || element.tagName === "DIALOG";
+    return over(own, isTop ? page : groundOf(element.parentElement));
   }
 
   function luminance(colour) {
@@ -66,6 +78,7 @@
     return opacity;
   }
 
+  const page = rgba(getComputedStyle(document.body).backgroundColor).slice(0, 3);
   const weak = [];
   let count = 0;
   for (const element of document.querySelectorAll("body *")) {

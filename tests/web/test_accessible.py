@@ -62,6 +62,7 @@ def free_ground(page: Page) -> tuple[float, float]:
     return box["x"] + 40, box["y"] + box["height"] - 30
 
 
+@pytest.mark.timeout(300)
 def test_texts_stand_out_and_all_is_named_in_both_themes(page: Page) -> None:
     found: list[str] = []
     for state in states(page):
