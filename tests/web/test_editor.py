@@ -75,14 +75,11 @@ def test_move_undo_redo(page: Page) -> None:
     start = place(page, "KSampler")
     x, y = head(page, "KSampler")
     drag(page, (x, y), (x + 60, y + 240))
-    page.wait_for_timeout(60)
     moved = place(page, "KSampler")
     assert moved[1] - start[1] > 200
     page.keyboard.press("Control+z")
-    page.wait_for_timeout(60)
     assert place(page, "KSampler") == start
     page.keyboard.press("Control+Shift+z")
-    page.wait_for_timeout(60)
     assert place(page, "KSampler") == moved
 
 
@@ -162,10 +159,10 @@ def test_copies_keep_their_links_when_asked(page: Page) -> None:
     page.keyboard.press("Control+c")
     page.mouse.move(700, 780)
     page.keyboard.press("Control+v")
-    page.wait_for_timeout(150)
+    page.wait_for_function("weft.store.get().document.nodes.size === 8")
     assert (len(saved(page)["nodes"]), len(saved(page)["links"])) == (8, count)
     page.keyboard.press("Control+Shift+v")
-    page.wait_for_timeout(300)
+    page.wait_for_function("weft.store.get().document.nodes.size === 9")
     assert (len(saved(page)["nodes"]), len(saved(page)["links"])) == (9, count + 4)
 
 
@@ -279,7 +276,7 @@ def test_a_sub_graph_opens_and_is_saved_unharmed(page: Page) -> None:
     content = json.loads((CORPUS / "subgraph.json").read_text())
     drop_file(page, "sub.json", "application/json", json.dumps(content).encode())
     expect(page.get_by_role("tab", name="sub")).to_be_visible()
-    page.wait_for_timeout(100)
+    expect(page.get_by_role("tab", name="sub")).to_have_attribute("aria-selected", "true")
     assert saved(page)["definitions"] == content["definitions"]
 
 
