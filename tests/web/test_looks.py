@@ -93,3 +93,28 @@ def test_a_page_of_another_browser_follows_a_run_that_it_did_not_queue(
         expect(badge(seen, "KSampler")).not_to_contain_text("/ 400", timeout=60_000)
     other.context.close()
     fresh.context.close()
+
+
+def test_keys_reach_the_canvas_after_a_dialog_and_after_a_node_was_folded(page: Page) -> None:
+    node(page, "KSampler").locator(".node-head").click(position={"x": 90, "y": 12})
+    page.keyboard.press("Alt+c")
+    expect(node(page, "KSampler")).to_have_class(re.compile("collapsed"))
+    expect(node(page, "KSampler")).to_be_focused()
+    page.evaluate("document.activeElement.blur()")  # nothing has the focus
+    page.keyboard.press("F2")
+    expect(page.get_by_role("dialog", name="Rename the node")).to_be_visible()
+    page.keyboard.type("Sampler")
+    page.keyboard.press("Enter")
+    page.keyboard.press("Control+g")
+    expect(page.get_by_role("dialog", name="New group")).to_be_visible()
+    page.keyboard.press("Escape")
+
+
+def test_a_prompt_tells_how_many_tokens_it_has(page: Page) -> None:
+    field = node(page, "Negative prompt").get_by_role("textbox")
+    field.fill("a (red circle:1.3)")
+    expect(node(page, "Negative prompt").locator(".token-count")).to_have_text("3 / 75")
+    field.fill("blurry, low quality, " * 18)
+    expect(node(page, "Negative prompt").locator(".token-count")).to_have_text("75 + 15")
+    field.fill("")
+    expect(node(page, "Negative prompt").locator(".token-count")).to_be_hidden()
