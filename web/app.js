@@ -170,9 +170,10 @@ export function createApp(root) {
       : undefined;
     const words =
       problems.length > 1 ? `${problems.length} problems keep this from running.` : error.message;
+    const more = problems[0]?.message === words ? problems[0].hint : problems[0]?.message;
     context.notices.toast(words, {
       kind: "bad",
-      hint: problems[0]?.message ?? error.hint ?? "",
+      hint: more ?? error.hint ?? "",
       action,
     });
   }
