@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from engine.api.context import Saving
 from engine.api.errors import Problem
 from engine.api.events import LogLine, RunEvent
-from engine.config import ROOT, Config
+from engine.config import ROOT, Config, Precision
 from engine.plugins.loader import PackLoader
 from engine.plugins.packs import PackReport, Policy
 from engine.plugins.registry import NodeRegistry, add_builtin
@@ -101,7 +101,7 @@ class Parts:
             "specs": [spec.to_json() for spec in self.registry.specs()],
             "packs": [report.to_json() for report in self.packs],
             "unavailable": dict(self.core.catalogue.unavailable),
-            "devices": [_device_json(self.device)],
+            "devices": [_device_json(self.device, self.config.precision)],
         }
 
     def reload(self) -> None:
@@ -152,11 +152,10 @@ def build_parts(
     add_builtin(registry, BUILTIN)
     policy = Policy.ALL if config.allow_all_packs else Policy.KNOWN if config.dev else Policy.LISTED
     assets = Assets(folders, Digests(state / "digests.sqlite"), state / "names.sqlite", announce)
-    vram = config.vram_limit_mb
     pool = ModelPool(
         device=device,
         precision=config.precision,
-        budget_bytes=None if vram is None else vram << 20,
+        budget_bytes=_model_budget(config, device),
         announce=announce,
     )
     core = WorkerCore(
@@ -215,6 +214,13 @@ def _caches(
     return Caches(memory=memory, disk=disk, is_shown_file_there=assets.is_there)
 
 
+def _model_budget(config: Config, device: "torch.device") -> int | None:
+    """Bytes for models: --vram on a GPU; on a CPU half of --ram, above which a worker is ended."""
+    if device.type == "cuda":
+        return None if config.vram_limit_mb is None else config.vram_limit_mb << 20
+    return None if config.ram_limit_mb is None else config.ram_limit_mb << 19
+
+
 def _device(config: Config) -> "torch.device":
     import torch
 
@@ -223,9 +229,11 @@ def _device(config: Config) -> "torch.device":
     return torch.device(config.device)
 
 
-def _device_json(device: "torch.device") -> Json:
-    """A device in the customary form of `/system_stats`."""
+def _device_json(device: "torch.device", precision: Precision) -> Json:
+    """A device in the customary form of `/system_stats`, with what its denoiser computes in."""
     import torch
+
+    from engine.diffusion.precision import compute_dtype
 
     total = free = total_bytes() or 0
     name = "cpu"
@@ -241,6 +249,7 @@ def _device_json(device: "torch.device") -> Json:
         "torch_vram_total": total,
         "torch_vram_free": free,
         "torch_version": torch.__version__,
+        "weft_precision": str(compute_dtype("denoiser", device, precision)).removeprefix("torch."),
     }
 
 

@@ -26,12 +26,20 @@ else:
 @node("UNETLoader", title="Load Diffusion Model", category="advanced/loaders")
 def load_unet(
     unet_name: Annotated[str, Choice(folder="diffusion_models")],
-    weight_dtype: Annotated[str, Choice(("default",))],
+    weight_dtype: Annotated[str, Choice(("default", "fp8_e4m3fn", "fp8_e4m3fn_fast", "fp8_e5m2"))],
     ctx: RunContext,
 ) -> Model:
-    """Opens the denoising model of a file, without text encoder and VAE."""
+    """Opens the denoising model of a file, without text encoder and VAE.
+
+    With an fp8 weight_dtype the matrices take a quarter of the memory of fp32 and are rounded.
+    """
     path = ctx.files.resolve("diffusion_models", unet_name)
-    return open_checkpoint(path, ctx.files.digest(path), unet_name).model
+    model = open_checkpoint(path, ctx.files.digest(path), unet_name).model
+    if weight_dtype == "default":
+        return model
+    if weight_dtype.endswith("_fast"):
+        ctx.log("Weights are kept in fp8; multiplying in fp8 is not done, so it is no faster.")
+    return model.with_option("storage", weight_dtype.removesuffix("_fast"))
 
 
 def _not_usable(path: Path, kind: str) -> Never:

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 CPU = torch.device("cpu")
+FP8 = (torch.float8_e4m3fn, torch.float8_e5m2)
 LARGE_BYTES = 200_000_000  # from here on a load is announced
 
 Loaded = Any  # LoadedDenoiser | LoadedText | LoadedVae | LoadedControl, as the recipe's part says
@@ -66,9 +67,32 @@ class BaseWeights:
         self._shared: WeakValueDictionary[str, nn.Parameter] = WeakValueDictionary()
 
     def raw(self, name: str) -> Tensor:
-        """A weight as the file holds it, mapped."""
-        found = self.source.sources[name]
-        return found.read(self.source.file.tensor(found.key))
+        """A weight as the file holds it, mapped; what is packed or scaled there comes in fp32."""
+        found, file = self.source.sources[name], self.source.file
+        tensor = file.tensor(found.key)
+        scale = self._scale(name)
+        if scale is not None:
+            tensor = tensor.float() * file.tensor(scale).float()
+        return found.read(tensor)
+
+    def is_packed(self, name: str) -> bool:
+        """Whether a weight must be unpacked before it can be computed with."""
+        info = self.source.file.infos[self.source.sources[name].key]
+        return info.packed is not None or info.dtype in FP8
+
+    def packed_bytes(self, name: str) -> int:
+        """How many bytes of the file a weight takes."""
+        info = self.source.file.infos[self.source.sources[name].key]
+        return info.packed_bytes if info.packed else info.size_bytes
+
+    def _scale(self, name: str) -> str | None:
+        """The key of an fp8 weight's scale, by either of its customary names."""
+        key = self.source.sources[name].key
+        if self.source.file.infos[key].dtype not in FP8:
+            return None
+        start = key.removesuffix("weight")
+        names = (f"{start}scale_weight", f"{start}weight_scale")
+        return next((n for n in names if n in self.source.file), None)
 
     def stored_dtype(self, name: str) -> torch.dtype:
         """The type in which the file holds a weight."""
@@ -157,7 +181,7 @@ class ModelPool:
             return tuple(_status(entry) for entry in self._entries.values())
 
     def _find(self, recipe: Recipe) -> _Entry:
-        key = recipe.weights_identity
+        key = (recipe.weights_identity, recipe.option("storage"))
         entry = self._entries.get(key)
         if entry is None:
             entry = self._load(recipe)
@@ -168,12 +192,15 @@ class ModelPool:
 
     def _make_room(self, wanted: _Entry) -> None:
         """Drops other parts, least recently used first, until the budget is kept."""
-        budget = self.budget_bytes or default_budget(self.device)
+        budget = self._budget()
         for key, entry in list(self._entries.items()):
             if _used_bytes(self._entries.values()) <= budget:
                 return
             if not entry.users and entry is not wanted:
                 del self._entries[key]
+
+    def _budget(self) -> int:
+        return self.budget_bytes or default_budget(self.device)
 
     def _load(self, recipe: Recipe) -> _Entry:
         base = self._base(recipe)
@@ -185,8 +212,14 @@ class ModelPool:
             changes=plan_patches(recipe.patches, target),
             device=self.device,
             dtype=None if recipe.part == "text" else dtype,
+            storage=STORAGE.get(recipe.option("storage")),
         )
         own, shared, mapped = weights.sizes(module)
+        if own + shared > self._budget():
+            weights = replace(weights, is_streamed=True)
+            own, shared, mapped = 0, 0, own + shared + mapped
+            if self.announce:
+                self.announce(f"{_name(recipe)} is larger than its memory; it is read as it runs.")
         if self.announce and own + shared + mapped > LARGE_BYTES:
             size = _gigabytes(own + shared + mapped)
             self.announce(f"Loading {_name(recipe)} ({recipe.part}, {size})")
@@ -226,12 +259,18 @@ class ModelPool:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Weights:
-    """The weights of one recipe; with `dtype` None they stay as the file holds them."""
+    """The weights of one recipe; with `dtype` None they stay as the file holds them.
+
+    Packed weights, and with `storage` matrices rounded to it, are unpacked for each call of their
+    layer and dropped after it; with `is_streamed` all weights are.
+    """
 
     base: BaseWeights
     changes: Mapping[str, Sequence[Change]]
     device: torch.device
     dtype: torch.dtype | None
+    storage: torch.dtype | None = None
+    is_streamed: bool = False
 
     def attach(self, module: nn.Module) -> None:
         """Gives a module its weights: mapped ones at once, others when their layer first runs."""
@@ -243,7 +282,9 @@ class _Weights:
                     *layer.named_buffers(recurse=False),
                 )
             ]
-            if any(name in self.changes or not self._is_mapped(name) for _, name in own):
+            if own and (self.is_streamed or any(self._is_transient(name) for _, name in own)):
+                self._attach_each_run(layer, own)
+            elif any(name in self.changes or not self._is_mapped(name) for _, name in own):
                 self._attach_on_first_run(layer, own)
             else:
                 self._attach_now(layer, own)
@@ -260,7 +301,12 @@ class _Weights:
         own = shared = mapped = 0
         for name, parameter in module.state_dict().items():
             count = parameter.numel() * (self.dtype or self.base.stored_dtype(name)).itemsize
-            if name in self.changes:
+            if self._is_transient(name):
+                if self.base.is_packed(name):
+                    mapped += self.base.packed_bytes(name)
+                else:
+                    own += parameter.numel()
+            elif name in self.changes:
                 own += count
             elif self._is_mapped(name):
                 mapped += count
@@ -270,6 +316,51 @@ class _Weights:
 
     def _is_mapped(self, name: str) -> bool:
         return self.device.type == "cpu" and self.dtype in (None, self.base.stored_dtype(name))
+
+    def _is_transient(self, name: str) -> bool:
+        """Whether a weight is unpacked for each call. Changed ones are computed once and kept."""
+        return name not in self.changes and (self.base.is_packed(name) or self._is_rounded(name))
+
+    def _is_rounded(self, name: str) -> bool:
+        shape = self.base.source.shape(name)
+        return self.storage is not None and name.endswith(".weight") and len(shape) > 1
+
+    def _attach_each_run(self, layer: nn.Module, own: list[tuple[str, str]]) -> None:
+        """Weights come before each call of a layer and go after it; `kept` are those that stay."""
+        empty = {local: getattr(layer, local) for local, _ in own}
+        kept: dict[str, Tensor] = {}
+
+        def come(layer: nn.Module, _: Any) -> None:
+            for local, name in own:
+                setattr(layer, local, self._transient(name, kept))
+
+        def go(layer: nn.Module, _: Any, __: Any) -> None:
+            for local, _ in own:
+                setattr(layer, local, empty[local])
+
+        layer.register_forward_pre_hook(come)
+        layer.register_forward_hook(go, always_call=True)
+
+    def _transient(self, name: str, kept: dict[str, Tensor]) -> Tensor:
+        """A weight for one call."""
+        if self._is_transient(name) and not self.base.is_packed(name):
+            if self.is_streamed:
+                return self._computed(self.base.raw(name).to(self.device, self.storage))
+            if name not in kept:
+                kept[name] = self.base.raw(name).to(self.device, self.storage)
+            return self._computed(kept[name])
+        if self._is_transient(name):
+            return self._computed(self.base.raw(name))
+        if self.is_streamed:
+            return self._parameter(name)
+        if name not in kept:
+            kept[name] = self._parameter(name)
+        return kept[name]
+
+    def _computed(self, weight: Tensor) -> nn.Parameter:
+        """A packed weight in the type it is computed in."""
+        dtype = self.dtype or torch.float32
+        return nn.Parameter(weight.to(self.device, dtype), requires_grad=False)
 
     def _attach_now(self, layer: nn.Module, own: list[tuple[str, str]]) -> None:
         for local, name in own:
@@ -287,6 +378,10 @@ class _Weights:
             return self.base.shared(name, self.device, self.dtype)
         weight = self.changed(name).to(self.dtype or self.base.stored_dtype(name))
         return nn.Parameter(weight, requires_grad=False)
+
+
+# The types in which a recipe's option `storage` may keep matrices.
+STORAGE = {"fp8_e4m3fn": torch.float8_e4m3fn, "fp8_e5m2": torch.float8_e5m2}
 
 
 def _source(recipe: Recipe) -> PartSource:

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from engine.api.errors import CorruptFile
+from engine.diffusion.gguf_file import MAGIC, read_header, unpacked
 
 MAX_HEADER_BYTES = 100_000_000
 SAFETENSORS_SUFFIXES = (".safetensors", ".sft")
@@ -38,11 +39,16 @@ DTYPES = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TensorInfo:
-    """What a header says of one tensor; `start` is its first byte in a safetensors file."""
+    """What a header says of one tensor; `start` is its first byte in the file.
+
+    `packed` names the kind of blocks that a GGUF file holds; `dtype` is then what they unpack to.
+    """
 
     dtype: torch.dtype
     shape: tuple[int, ...]
     start: int = 0
+    packed: str | None = None
+    packed_bytes: int = 0
 
     @property
     def size_bytes(self) -> int:
@@ -80,6 +86,9 @@ class WeightFile:
         info = self.infos[key]
         if info.size_bytes == 0:
             return torch.empty(info.shape, dtype=info.dtype)
+        if info.packed is not None:
+            blocks = self._bytes[info.start : info.start + info.packed_bytes]
+            return unpacked(blocks, info.packed).view(info.shape)
         raw = self._bytes[info.start : info.start + info.size_bytes]
         if info.start % info.dtype.itemsize:
             raw = raw.clone()  # a view needs aligned bytes
@@ -97,11 +106,19 @@ def open_weights(path: Path) -> WeightFile:
     Raises: CorruptFile, for a file that is cut off, damaged, or could execute code.
     """
     try:
+        if _starts_with(path, MAGIC):
+            infos, metadata = read_header(path)
+            return WeightFile(path=path, infos=infos, metadata=metadata)
         if path.suffix.lower() in SAFETENSORS_SUFFIXES or not _is_pickle(path):
             return _open_safetensors(path)
         return _open_pickle(path)
     except OSError as error:
         raise CorruptFile(f"{path.name} cannot be read: {error.strerror}.") from error
+
+
+def _starts_with(path: Path, start: bytes) -> bool:
+    with path.open("rb") as file:
+        return file.read(len(start)) == start
 
 
 # safetensors --------------------------------------------------------------------------------------

@@ -17,7 +17,9 @@ from engine.api.errors import LaunchError, MissingModel, UnsafePath
 from engine.run.loose_files import LooseFiles
 from engine.text.suggest import suggest
 
-WEIGHTS = frozenset((".safetensors", ".sft", ".ckpt", ".pt", ".pt2", ".pth", ".bin", ".pkl"))
+WEIGHTS = frozenset(
+    (".safetensors", ".sft", ".ckpt", ".pt", ".pt2", ".pth", ".bin", ".pkl", ".gguf")
+)
 PLACES = ("input", "output", "temp", "user")
 DATASETS = "datasets"  # its entries are folders: those of pictures to train on
 

@@ -9,6 +9,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from engine.api.errors import ModelError, NodeError
+from engine.api.types import LatentDict
 from nodes.batch import empty_sd3_latent_image
 from nodes.conditioning import clip_text_encode
 from nodes.joint_text import (
@@ -100,7 +101,7 @@ def test_references_change_the_picture_by_their_place(ctx: Context):
     model, clip, _ = load_checkpoint("flux.safetensors", ctx=ctx)
     prompt = clip_text_encode("a boat", clip, ctx=ctx)
     assert reference_latent(prompt) == prompt
-    pictures = [{"samples": torch.randn(1, 16, 4, size)} for size in (4, 6)]
+    pictures: list[LatentDict] = [{"samples": torch.randn(1, 16, 4, size)} for size in (4, 6)]
     shown = reference_latent(reference_latent(prompt, pictures[0]), pictures[1])
     found = [sampled(ctx, model, prompt, prompt)]
     for method in ("offset", "index", "uxo/uno"):
@@ -116,17 +117,19 @@ def test_a_picture_is_brought_to_a_size_of_kontext():
 
 
 def test_the_shift_is_the_familys_own_unless_set(ctx: Context):
-    for name, node, settings in (
-        ("sd3", model_sampling_sd3, (3.0,)),
-        ("flux", model_sampling_flux, (1.15, 0.5, 1024, 1024)),
+    for name, same, other in (
+        ("sd3", lambda m: model_sampling_sd3(m, 3.0), lambda m: model_sampling_sd3(m, 9.0)),
+        (
+            "flux",
+            lambda m: model_sampling_flux(m, 1.15, 0.5, 1024, 1024),
+            lambda m: model_sampling_flux(m, 9.0, 0.5, 1024, 1024),
+        ),
     ):
         model, clip, _ = load_checkpoint(f"{name}.safetensors", ctx=ctx)
         prompt = clip_text_encode("a boat", clip, ctx=ctx)
         plain = sampled(ctx, model, prompt, prompt)
-        assert torch.equal(plain, sampled(ctx, node(model, *settings), prompt, prompt))
-        assert not torch.allclose(
-            plain, sampled(ctx, node(model, 9.0, *settings[1:]), prompt, prompt)
-        )
+        assert torch.equal(plain, sampled(ctx, same(model), prompt, prompt))
+        assert not torch.allclose(plain, sampled(ctx, other(model), prompt, prompt))
 
 
 def test_skipped_layers_guide(ctx: Context):

@@ -15,7 +15,7 @@ SIGNATURES: dict[str, Any] = json.loads((REFERENCE / "node_signatures.json").rea
 SHARED = sorted(set(SIGNATURES) & set(NODE_TYPES))
 KEYS = ("default", "min", "max", "step", "round", "multiline", "control_after_generate")
 # Offered choices may be fewer than recorded: only what is built is in the list.
-FEWER_CHOICES = {"ModelSamplingContinuousEDM", "UNETLoader"}
+FEWER_CHOICES = {"ModelSamplingContinuousEDM"}
 CARD_NAMES = {
     "LoadCheckpoint": "CheckpointLoaderSimple",
     "CLIPEncode": "CLIPTextEncode",
