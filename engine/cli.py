@@ -28,7 +28,7 @@ COMMANDS = {
     "nodes": Command("engine.commands.nodes", "list node types; allow or forbid packs"),
     "models": Command("engine.commands.models", "list model files; scan, add, get, verify more"),
     "pack": Command("engine.commands.pack", "make or check a node pack"),
-    "train": Command("engine.commands.train", "train the built-in model"),
+    "train": Command("engine.commands.train", "run a workflow that trains, or train builtin"),
     "setup": Command("engine.commands.serve", "only make the environment ready"),
     "check": Command("engine.commands.gate", "the fast gate: lint, types, layers, tests", True),
     "test": Command("engine.commands.gate", "all tests that this machine can run", True),

@@ -32,6 +32,7 @@ from nodes import (
     shapes,
     sigmas,
     strings,
+    training,
     upscale,
     vae,
 )
@@ -70,4 +71,5 @@ BUILTIN = (
     strings,
     maths,
     logic,
+    training,
 )

@@ -29,6 +29,7 @@ from engine.api.types import (
     Sampler,
     Sigmas,
     Socket,
+    TrainingSettings,
     UpscaleModel,
     Vae,
 )
@@ -61,6 +62,7 @@ __all__ = [
     "Socket",
     "Text",
     "Toggle",
+    "TrainingSettings",
     "UpscaleModel",
     "Vae",
     "node",

@@ -29,6 +29,13 @@ class Files(Protocol):
         """
         ...
 
+    def place(self, folder: str, name: str) -> Path:
+        """Where a new file of that name belongs in a model folder (`loras` …).
+
+        Raises: UnsafePath.
+        """
+        ...
+
     def digest(self, path: Path) -> str:
         """SHA-256 of a file (hex), remembered by path, size and times."""
         ...

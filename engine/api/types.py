@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from engine.api.recipe import Recipe
+    from engine.diffusion.training import settings
     from engine.diffusion.training.data import dataset
 
     Image: TypeAlias = Tensor  # (B, H, W, C) float32 0..1
@@ -61,6 +62,7 @@ if TYPE_CHECKING:
     Noise: TypeAlias = Any  # object with generate_noise(latent) and seed
     Guider: TypeAlias = Any
     Dataset: TypeAlias = dataset.Dataset  # captioned pictures, by content
+    TrainingSettings: TypeAlias = settings.TrainingSettings
     AnyValue: TypeAlias = Any
 else:
     Image = Socket("IMAGE")
@@ -78,4 +80,5 @@ else:
     Noise = Socket("NOISE")
     Guider = Socket("GUIDER")
     Dataset = Socket("DATASET")
+    TrainingSettings = Socket("TRAINING_SETTINGS")
     AnyValue = Socket("*")

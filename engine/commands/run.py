@@ -13,12 +13,15 @@ from engine.api import events
 from engine.api.errors import EngineError
 from engine.cli import say
 from engine.launch_flags import add_folder_flags, add_run_flags, config_of
-from engine.local import Result, Weft
+from engine.local import OnEvent, Result, Weft
 
 
-def main(argv: Sequence[str]) -> int:
-    """Run one workflow; prints the path of each file it made, one a line."""
-    parser = argparse.ArgumentParser(prog="main.py run", description=__doc__)
+def main(argv: Sequence[str], name: str = "run", also: OnEvent = lambda _: None) -> int:
+    """Run one workflow; prints the path of each file it made, one a line.
+
+    `name` is that of the command; `also` is told of each event.
+    """
+    parser = argparse.ArgumentParser(prog=f"main.py {name}", description=__doc__)
     parser.add_argument("workflow", type=Path, help="API form, editor form, or a picture of either")
     parser.add_argument(
         "--set", action="append", default=[], metavar="ID.INPUT=VALUE", help="change an input"
@@ -53,7 +56,12 @@ def main(argv: Sequence[str]) -> int:
             if problem.severity == "warning":
                 say(f"Warning: {problem.message} {problem.hint or ''}".rstrip())
         with _ProgressBar() as bar:
-            result = workflow.run(on_event=bar.show)
+
+            def on_event(event: events.RunEvent) -> None:
+                bar.show(event)
+                also(event)
+
+            result = workflow.run(on_event=on_event)
     if options.explain:
         explain(result)
     for path in result.files:

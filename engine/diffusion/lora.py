@@ -1,5 +1,6 @@
 """LoRA files of all customary kinds and names, as changes of weights."""
 
+import json
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -14,7 +15,13 @@ from engine.diffusion.checkpoint import PartSource, part_source
 from engine.diffusion.families import FAMILIES
 from engine.diffusion.families.base import FluxLayout
 from engine.diffusion.keymap import PREFIXES, Source
-from engine.diffusion.lora_formulas import DELTAS, Tensors, dora_change, glora_change
+from engine.diffusion.lora_formulas import (
+    DELTAS,
+    Tensors,
+    dora_change,
+    glora_change,
+    peft_dora_change,
+)
 from engine.diffusion.transformer_keys import FLUX, SD3, original_modules
 from engine.diffusion.weightfile import WeightFile, open_weights
 
@@ -35,7 +42,7 @@ ROLES: dict[str, str] = {
     ".lora.up.weight": "up",
     ".alpha": "alpha",
     ".dora_scale": "dora",
-    ".lora_magnitude_vector": "dora",
+    ".lora_magnitude_vector": "magnitude",
     ".hada_w1_a": "w1_a",
     ".hada_w1_b": "w1_b",
     ".hada_w2_a": "w2_a",
@@ -216,7 +223,7 @@ def _fits(file: WeightFile, roles: Mapping[str, str], source: PartSource, target
     tensors = {
         role: torch.empty(file.shape(key), device="meta")
         for role, key in roles.items()
-        if role not in ("alpha", "dora")
+        if role not in ("alpha", "dora", "magnitude")
     }
     try:
         return delta(tensors).numel() == size
@@ -294,7 +301,8 @@ def plan_lora(
         for target in targets:
             name, cut = target.name, target.part
             if set(roles) != {"bias"}:
-                changes[f"{name}.weight"] = _change(file, roles, strength, cut)
+                scale = 1.0 if "alpha" in roles else _stated_scale(file, module)
+                changes[f"{name}.weight"] = _change(file, roles, strength, cut, scale)
             if "bias" in roles and f"{name}.bias" in source.sources:
                 changes[f"{name}.bias"] = _change(file, {"diff": roles["bias"]}, strength, cut)
     return changes
@@ -304,23 +312,44 @@ def _delta(roles: Mapping[str, str]) -> Callable[[Tensors], Tensor] | None:
     return next((delta for needed, delta in DELTAS if roles.keys() >= set(needed)), None)
 
 
+def _stated_scale(file: WeightFile, module: str) -> float:
+    """alpha / rank from the metadata that diffusers writes, 1 where it says nothing."""
+    try:
+        facts = json.loads(file.metadata.get("lora_adapter_metadata", "{}"))
+        start = module.partition(".")[0]
+        return float(facts[f"{start}.lora_alpha"]) / float(facts[f"{start}.r"])
+    except (ValueError, KeyError, TypeError, ZeroDivisionError):
+        return 1.0
+
+
 def _change(
-    file: WeightFile, roles: Mapping[str, str], strength: float, part: Source | None
+    file: WeightFile,
+    roles: Mapping[str, str],
+    strength: float,
+    part: Source | None,
+    scale: float = 1.0,
 ) -> Change:
-    """`part` is what of the module's change belongs to the weight; None for all of it."""
+    """`part` is what of the module's change belongs to the weight; None for all of it.
+
+    `scale` multiplies the low-rank change.
+    """
     delta_of = _delta(roles)
 
     def change(weight: Tensor) -> Tensor:
         tensors = {r: file.tensor(key).to(weight.device, torch.float32) for r, key in roles.items()}
         if delta_of is None:
             return glora_change(tensors, weight, strength)
-        delta = delta_of(tensors)
+        delta = delta_of(tensors) * scale
         dora = tensors.get("dora")
         if part is not None:
             delta = part.read(delta.reshape(-1, *weight.shape[1:]))
             # A scale for each row goes with its row; one for each column serves all parts.
             dora = dora if dora is None or dora.shape[0] == 1 else part.read(dora)
         delta = delta.reshape(weight.shape)
+        if "magnitude" in tensors:
+            magnitude = tensors["magnitude"].flatten()
+            magnitude = magnitude if part is None else part.read(magnitude)
+            return peft_dora_change(magnitude, weight, delta, strength)
         if dora is not None:
             return dora_change(dora, weight, delta, strength)
         return weight + delta * strength

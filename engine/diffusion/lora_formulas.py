@@ -84,6 +84,14 @@ def dora_change(scale: Tensor, weight: Tensor, delta: Tensor, strength: float) -
     return weight + (changed * (scale.reshape(shape) / (norm + EPSILON)) - weight) * strength
 
 
+def peft_dora_change(magnitude: Tensor, weight: Tensor, delta: Tensor, strength: float) -> Tensor:
+    """The same as peft does it: one magnitude for each output, measured on the changed weight."""
+    changed = weight + delta
+    shape = (-1, *(1,) * (weight.dim() - 1))
+    norm = torch.linalg.vector_norm(changed.flatten(1), dim=1).view(shape)
+    return weight + (changed * (magnitude.reshape(shape) / norm) - weight) * strength
+
+
 def _scale(t: Tensors, rank: int) -> float:
     return float(t["alpha"]) / rank if "alpha" in t else 1.0
 

@@ -166,6 +166,35 @@ class ModelPool:
             with self._lock:
                 entry.users -= 1
 
+    def own_copy(self, recipe: Recipe) -> Loaded:
+        """A live part with fp32 weights, patches applied, that belong to the caller alone.
+
+        The pool does not count or keep it: this is what training changes.
+        Raises: CorruptFile, NotThisFamily, ModelError.
+        """
+        with self._lock:
+            base = self._base(recipe)
+        module = _build(base.source)
+        target = PatchTarget(part=recipe.part, source=base.source, weights_of=self._weights_of)
+        weights = _Weights(
+            base=base,
+            changes=plan_patches(recipe.patches, target),
+            device=self.device,
+            dtype=torch.float32,
+        )
+        weights.copy_into(module)
+        entry = _Entry(
+            recipe=recipe,
+            base=base,
+            module=module,
+            device=self.device,
+            dtype=torch.float32,
+            own_bytes=0,
+            shared_bytes=0,
+            mapped_bytes=0,
+        )
+        return VIEWS[recipe.part](recipe, entry)
+
     def free(self, unload_models: bool = True) -> None:
         """Drops every part that is not in use, and what the device's allocator keeps for later."""
         with self._lock:
@@ -288,6 +317,13 @@ class _Weights:
                 self._attach_on_first_run(layer, own)
             else:
                 self._attach_now(layer, own)
+
+    def copy_into(self, module: nn.Module) -> None:
+        """Gives a module weights that nothing else shares, frozen as yet."""
+        for prefix, layer in module.named_modules():
+            for local, _ in list(layer.named_parameters(prefix="", recurse=False)):
+                weight = self.changed(f"{prefix}.{local}" if prefix else local)
+                setattr(layer, local, nn.Parameter(weight.clone(), requires_grad=False))
 
     def changed(self, name: str) -> Tensor:
         """A weight in fp32 with the patches applied."""

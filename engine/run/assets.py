@@ -171,6 +171,9 @@ class CallFiles:
     def below(self, folder: str, name: str) -> Mapping[str, Path]:
         return self.assets.folders.below(folder, name)
 
+    def place(self, folder: str, name: str) -> Path:
+        return self.assets.folders.join(folder, name)
+
     def digest(self, path: Path) -> str:
         return self.assets.digests.digest(path)
 

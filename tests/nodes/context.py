@@ -9,6 +9,7 @@ from typing import Any, BinaryIO, NoReturn
 from engine.api.context import Saving
 from engine.api.errors import Cancelled, GaveWay, MissingModel
 from engine.diffusion.residency import ModelPool
+from engine.run.folders import make_folders
 
 
 @dataclass(kw_only=True)
@@ -29,6 +30,9 @@ class FolderFiles:
     def below(self, folder: str, name: str) -> dict[str, Path]:
         root = self.base / folder / name
         return {p.relative_to(root).as_posix(): p for p in root.rglob("*") if p.is_file()}
+
+    def place(self, folder: str, name: str) -> Path:
+        return make_folders(base=self.base, models=self.base / "models").join(folder, name)
 
     def digest(self, path: Path) -> str:
         return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -18,7 +18,6 @@ from engine.diffusion.training.loop import (
 from engine.diffusion.training.optimizers import OptimizerSettings
 from engine.diffusion.training.rates import RateSettings, rate_factor
 
-
 FAST = OptimizerSettings(lr=1e-2)
 
 

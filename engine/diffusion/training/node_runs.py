@@ -1,0 +1,106 @@
+"""A fine-tuning inside a graph: its files in their folders, what it shows while it runs."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+from PIL import Image
+from torch import Tensor
+
+from engine.api.errors import NodeError
+from engine.api.recipe import FileRef
+from engine.diffusion.image_ops import to_pil
+from engine.diffusion.training.finetune import FineTune, Places, finetune
+from engine.diffusion.training.report import Telling
+
+if TYPE_CHECKING:
+    from engine.api.context import RunContext
+
+SHOW_EVERY_S = 1.0
+KEPT_SAMPLES = 8
+
+
+def train_in_node(ctx: "RunContext", job: FineTune, name: str) -> tuple[FileRef, dict[str, Any]]:
+    """Trains, or goes on, or finds the result; gives the file and what the node shows at the end.
+
+    Raises: Cancelled or GaveWay with the run's state saved; UnsafePath; what `finetune` raises.
+    """
+    stem = name.strip().removesuffix(".safetensors")
+    if not stem:
+        raise NodeError("The name of the result is empty.", hint="Give it a name, such as my-lora.")
+    folder = job.method.folder
+    wished = ctx.files.place(folder, f"{stem}.safetensors")
+    places = Places(
+        result=wished,
+        runs=ctx.files.work_folder("training_runs"),
+        latents=ctx.files.work_folder("training_latents"),
+    )
+    show = NodeShow(ctx)
+    path = finetune(job, ctx.models, places, show)
+    named = wished.parent
+    for _ in stem.replace("\\", "/").strip("/").split("/")[1:]:
+        named = named.parent
+    shown = path.relative_to(named).as_posix()
+    ctx.log(f"The result is {shown} in models/{folder}.")
+    file = FileRef(path=str(path), digest=ctx.files.digest(path), name=shown)
+    return file, {**show.ui(), "text": [shown]}
+
+
+@dataclass(slots=True)
+class NodeShow:
+    """Tells a node's context of each step: progress, curve, numbers, sample pictures.
+
+    It is also where a training stops: cancelled, or for jobs that were put before it.
+    """
+
+    ctx: "RunContext"
+    clock: Callable[[], float] = time.monotonic
+    _telling: Telling | None = None
+    _samples: list[dict[str, Any]] = field(default_factory=list)
+    _shown_s: float = float("-inf")
+
+    def __call__(self, telling: Telling) -> None:
+        ctx = self.ctx
+        if telling.pictures is not None:
+            images = [self._saved(p, telling.step, n) for n, p in enumerate(telling.pictures)]
+            self._samples.append({"step": telling.step, "images": images})
+        self._telling = replace(telling, pictures=None)
+        now = self.clock()
+        if now - self._shown_s >= SHOW_EVERY_S or telling.pictures is not None:
+            self._shown_s = now
+            ctx.show(self.ui())
+        ctx.progress(telling.step, telling.steps)
+        if ctx.is_overtaken and telling.step < telling.steps:
+            ctx.give_way()
+
+    def ui(self) -> dict[str, Any]:
+        """The numbers, the curve and the newest sample pictures, as JSON."""
+        told = self._telling
+        if told is None:  # the result was there already
+            return {}
+        numbers = {
+            "step": told.step,
+            "steps": told.steps,
+            "loss": told.smoothed,
+            "lr": told.lr,
+            "seconds_left": told.seconds_left,
+            "points": [list(point) for point in told.curve.points],
+            "samples": self._samples[-KEPT_SAMPLES:],
+        }
+        return {"training": [numbers]}
+
+    def _saved(self, picture: Tensor, step: int, number: int) -> dict[str, str]:
+        image = to_pil(picture)
+        return self.ctx.files.save(
+            partial(_write_png, image),
+            prefix="training",
+            extension="png",
+            folder="temp",
+            index=step * 100 + number,
+        )
+
+
+def _write_png(image: Image.Image, file: BinaryIO) -> None:
+    image.save(file, "PNG", compress_level=1)
