@@ -21,7 +21,8 @@ const INTERACTIVE = "input, textarea, select, button, label, .pictures img, .scr
  * @property {(event: MouseEvent, at: [number, number]) => void} search double click on the ground
  * @property {(end: import("./gestures/connect.js").End, event: PointerEvent) => void} linkDropped
  * @property {(end: import("./gestures/connect.js").End, anchor: HTMLElement) => void} socketMenu
- * @property {(event: MouseEvent, target: {node?: string, link?: string, group?: number}) => void} menu
+ * @property {(event: MouseEvent, target: {node?: string, link?: string, group?: number,
+ *   widget?: string}) => void} menu
  * @property {(index: number) => void} renameGroup
  * @property {(link: string, at: [number, number]) => void} reroute
  * @property {{snap: () => boolean}} settings
