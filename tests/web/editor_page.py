@@ -76,7 +76,8 @@ def drop_file(page: Page, name: str, kind: str, content: bytes) -> None:
           const data = new DataTransfer();
           data.items.add(new File([new Uint8Array(bytes)], name, { type }));
           const place = { clientX: 700, clientY: 400, cancelable: true };
-          window.dispatchEvent(new DragEvent("drop", { dataTransfer: data, ...place }));
+          const drop = new DragEvent("drop", { dataTransfer: data, bubbles: true, ...place });
+          document.querySelector(".stage").dispatchEvent(drop);
         }""",
         [name, kind, list(content)],
     )

@@ -36,7 +36,8 @@ def main() -> None:
         (base / "models").symlink_to(ROOT / "models")
         browser = play.chromium.launch(executable_path=CHROMIUM, args=list(FLAGS))
         with ServerProcess(base) as server:
-            server.run(server.get("/weft/default_workflow"))
+            first = server.queue_prompt(server.get("/weft/default_workflow"))
+            server.wait_for(first, timeout_s=300)
             make_film(browser, server)
             make_pictures(browser, server)
         browser.close()
@@ -95,14 +96,14 @@ def make_pictures(browser: Browser, server: ServerProcess) -> None:
     for scheme in ("dark", "light"):
         page = opened(browser, server, scheme)
         run(page)
-        expect(node(page, "Save Image").locator(".picture img")).to_be_visible(timeout=120_000)
+        expect(node(page, "Save Image").locator(".picture img")).to_be_visible(timeout=240_000)
         keep(page, f"editor-{scheme}")
         page.context.close()
     page = opened(browser, server, "light")
     for words in ("a yellow star on a purple background", "a white square on a red background"):
         page.get_by_role("textbox", name="text").first.fill(words)
         run(page)
-        expect(badge(page, "Save Image")).to_contain_text("ran", timeout=120_000)
+        expect(badge(page, "Save Image")).to_contain_text("ran", timeout=240_000)
         page.wait_for_timeout(300)
     for panel in ("Templates", "Gallery"):
         show_panel(page, panel)
