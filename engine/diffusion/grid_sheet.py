@@ -16,6 +16,7 @@ MAX_SIDE_PX = 12_000
 _PAPER, _INK, _FAINT = (255, 255, 255), (20, 20, 24), (110, 110, 120)
 _GAP_PX = 6
 _MIN_CELL_PX = 24
+_MAX_LABEL_PX = 400
 _SMALL_CELL_PX = 128  # smaller pictures are enlarged to it, so that labels have room
 _FEW = 400  # cells; more of them stay as small as they are
 
@@ -72,13 +73,25 @@ def _looks(table: GridTable, cell: tuple[int, int]) -> _Looks:
     size = max(12, min(40, height // 8))
     font = ImageFont.load_default(size)
     names = [*table.labels(1), table.axis_title(1)]
-    left = round(max(font.getlength(name) for name in names)) + 3 * _GAP_PX if any(names) else 0
+    widest = min(_MAX_LABEL_PX, round(max(font.getlength(name) for name in names)))
+    left = widest + 3 * _GAP_PX if any(names) else 0
     longest = max(font.getlength(name) for name in table.labels(0))
     lines = 1 + (longest > width)  # labels wider than their column stand in turns on two lines
     has_block_title = len(table.axes) > 2
     top = round(size * 1.5 * (1 + lines + has_block_title)) + _GAP_PX
     block = top + len(table.labels(1)) * (height + _GAP_PX)
     return _Looks(cell=(width, height), left=max(left, _GAP_PX), top=top, block=block, font=font)
+
+
+def _shortened(
+    label: str, room: float, font: "ImageFont.FreeTypeFont | ImageFont.ImageFont"
+) -> str:
+    """A label that fits; what is too long ends in dots."""
+    if font.getlength(label) <= room:
+        return label
+    while label and font.getlength(label + "…") > room:
+        label = label[:-1]
+    return label + "…"
 
 
 def _fitted(picture: Pictures.Image, width: int, height: int) -> Pictures.Image:
@@ -110,11 +123,15 @@ def _draw_block(
     is_staggered = looks.top - (below - origin) > 1.5 * line
     for x, label in enumerate(table.labels(0)):
         left = looks.left + x * (width + _GAP_PX)
-        draw.text((left, below + (x % 2) * line * is_staggered), label, _INK, font)
+        is_last = x + 1 == len(table.labels(0))
+        room = width * (2 if is_staggered and not is_last else 1)
+        shown = _shortened(label, room, font)
+        draw.text((left, below + (x % 2) * line * is_staggered), shown, _INK, font)
     draw.text((_GAP_PX, origin + looks.top - line), table.axis_title(1), _FAINT, font)
     for row, label in enumerate(table.labels(1)):
         upper = origin + looks.top + row * (height + _GAP_PX)
-        draw.text((looks.left - 2 * _GAP_PX, upper + height / 2), label, _INK, font, anchor="rm")
+        shown = _shortened(label, looks.left - 2 * _GAP_PX, font)
+        draw.text((looks.left - 2 * _GAP_PX, upper + height / 2), shown, _INK, font, anchor="rm")
         for x in range(len(table.labels(0))):
             with Pictures.open(paths[table.place(x, row, z)]) as picture:
                 cell = _fitted(picture.convert("RGB"), width, height)

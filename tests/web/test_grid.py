@@ -1,8 +1,10 @@
 """A grid in the editor: from a right-click to cells that fill in and a sheet."""
 
+import pytest
 from playwright.sync_api import Page, expect
 
 
+@pytest.mark.timeout(300)  # the first cell waits for the worker to load its libraries
 def test_a_grid_from_the_menu_of_a_widget(page: Page):
     page.locator('[data-id="3"] .widget', has_text="cfg").first.click(
         button="right", position={"x": 6, "y": 6}
@@ -20,8 +22,8 @@ def test_a_grid_from_the_menu_of_a_widget(page: Page):
     dialog.get_by_label("Values of the rows").fill("1, 2")
     expect(dialog.get_by_role("status")).to_have_text("4 cells (2 × 2)")
     dialog.get_by_role("button", name="Make the grid").click()
-    expect(dialog.locator("td img")).to_have_count(4, timeout=60_000)
-    expect(dialog.get_by_role("status")).to_contain_text("Done", timeout=30_000)
+    expect(dialog.locator("td img")).to_have_count(4, timeout=200_000)
+    expect(dialog.get_by_role("status")).to_contain_text("Done", timeout=60_000)
     dialog.locator("td button").nth(1).click()
     expect(page.get_by_role("dialog", name="Picture")).to_contain_text("cfg 3, steps 1")
     page.keyboard.press("Escape")
