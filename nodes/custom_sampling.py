@@ -181,6 +181,16 @@ def sampler_lms(order: Annotated[int, Int(4, min=1, max=100)]) -> Sampler:
     return SamplerChoice(name="lms", options={"order": order})
 
 
+@node("SamplerPNDM", category=_SAMPLERS, search=("PLMS",))
+def sampler_pndm(
+    skip_prk: Annotated[
+        bool, Toggle(True, tooltip="Leave the Runge-Kutta warm-up out, as Stable Diffusion does.")
+    ],
+) -> Sampler:
+    """PNDM: multistep with or without its Runge-Kutta warm-up."""
+    return SamplerChoice(name="pndm", options={"skip_prk": skip_prk})
+
+
 @node("SamplerDPMPP_2S_Ancestral", category=_SAMPLERS)
 def sampler_dpmpp_2s_ancestral(eta: _Eta, s_noise: _SNoise) -> Sampler:
     """DPM++ 2S ancestral with its amount of noise."""
@@ -273,6 +283,8 @@ NODES = [
     sampler_euler_ancestral,
     sampler_euler_ancestral_cfg_pp,
     sampler_lms,
+    sampler_pndm,
+    sampler_pndm,
     sampler_dpmpp_2s_ancestral,
     sampler_dpmpp_sde,
     sampler_dpmpp_2m_sde,

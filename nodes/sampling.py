@@ -13,13 +13,13 @@ from engine.diffusion.sample import (
     sampler_sigmas,
     step_range,
 )
-from engine.diffusion.samplers import SAMPLER_NAMES, SamplerChoice
+from engine.diffusion.samplers import OTHER_NAMES, SAMPLER_NAMES, SamplerChoice
 from engine.diffusion.schedules import SCHEDULE_NAMES
 
 Seed = Annotated[int, Int(0, min=0, max=2**64 - 1, control_after_generate=True)]
 Steps = Annotated[int, Int(20, min=1, max=10000)]
 Cfg = Annotated[float, Float(8.0, min=0.0, max=100.0, step=0.1, round=0.01)]
-SamplerName = Annotated[str, Choice(SAMPLER_NAMES)]
+SamplerName = Annotated[str, Choice(SAMPLER_NAMES, other_names=dict(OTHER_NAMES))]
 ScheduleName = Annotated[str, Choice(SCHEDULE_NAMES)]
 
 
@@ -28,7 +28,11 @@ def with_samples(latent: LatentDict, result: Sampled) -> Latent:
     return {**latent, "samples": result.samples}
 
 
-@node("KSampler", category="sampling", search=("sample", "generate"))
+@node(
+    "KSampler",
+    category="sampling",
+    search=("sample", "generate", "PNDM", "K-LMS", "Euler a", "DPM", "DDIM"),
+)
 def ksampler(
     model: Model,
     seed: Seed,
@@ -42,7 +46,11 @@ def ksampler(
     denoise: Annotated[float, Float(1.0, min=0.0, max=1.0, step=0.01)],
     ctx: RunContext,
 ) -> Latent:
-    """Samples a latent: starts from seeded noise and follows the prompts."""
+    """Samples a latent: starts from seeded noise and follows the prompts.
+
+    What courses call PNDM is pndm (with the schedule ddim_uniform), K-LMS is lms, Euler a is
+    euler_ancestral, DPM is dpm_2 and the names that begin with dpmpp.
+    """
     sigmas = sampler_sigmas(
         model_parameterization(ctx, model), sampler_name, scheduler, steps, denoise
     )

@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from engine.api import Choice, Float, Int, Model, RunContext, Sigmas, node
+from engine.api import Choice, Float, Int, Model, RunContext, Sigmas, Toggle, node
 from engine.api.node import Widget
 from engine.diffusion import schedules
 from engine.diffusion.sample import model_parameterization
@@ -113,6 +113,25 @@ def align_your_steps_scheduler(
     return schedules.align_your_steps(model_type, steps, denoise)
 
 
+@node("PNDMScheduler", category=_SCHEDULES, search=("PLMS", "leading"))
+def pndm_scheduler(
+    model: Model,
+    steps: Annotated[int, Int(50, min=1, max=1000)],
+    denoise: _Denoise,
+    steps_offset: Annotated[int, Int(1, min=0, max=100)],
+    set_alpha_to_one: Annotated[
+        bool,
+        Toggle(False, tooltip="End at no noise at all, not at the smallest that was trained."),
+    ],
+    ctx: RunContext,
+) -> Sigmas:
+    """The sigmas that Stable Diffusion's PNDM used: every n-th timestep, shifted by one."""
+    whole = schedules.leading(
+        model_parameterization(ctx, model), steps, steps_offset, ends_in_zero=set_alpha_to_one
+    )
+    return schedules.split_denoise(whole, denoise)[1] if denoise < 1 else whole
+
+
 @node("SplitSigmas", category=_SIGMAS, output_names=("high_sigmas", "low_sigmas"))
 def split_sigmas(
     sigmas: Sigmas, step: Annotated[int, Int(0, min=0, max=10000)]
@@ -166,6 +185,7 @@ NODES = [
     beta_sampling_scheduler,
     sd_turbo_scheduler,
     align_your_steps_scheduler,
+    pndm_scheduler,
     split_sigmas,
     split_sigmas_denoise,
     flip_sigmas,

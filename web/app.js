@@ -104,9 +104,9 @@ export function createApp(root) {
       },
       setControl: (id, name, control) =>
         store.edit(`Change ${name}`, (now) => setControl(now, id, specOf(id), name, control)),
-      async pick(items, anchor) {
+      async pick(items, anchor, words = {}) {
         const box = anchor.getBoundingClientRect();
-        const entries = items.map((title, item) => ({ item, title }));
+        const entries = items.map((title, item) => ({ item, title, words: words[title] ? [words[title]] : [] }));
         const picked = await pickFrom({ label: "Choose", entries, x: box.left, y: box.bottom });
         return picked ?? -1;
       },

@@ -141,7 +141,7 @@ def run_set(setting: Setting, config: Config, place: Path) -> list[Outcome]:
     outcomes: list[Outcome] = []
     with Weft(config) as weft:
         _put_mask(place, setting.size_px)
-        for case in tqdm(list(cases(setting, weft)), unit="picture", disable=None):
+        for case in tqdm(list(cases(setting)), unit="picture", disable=None):
             outcome = _run(case, setting, weft, place)
             if case.equals is not None and not outcome.problem:
                 other = next(o for o in outcomes if o.name == case.equals)
@@ -172,7 +172,7 @@ def _run(case: Case, setting: Setting, weft: Weft, place: Path) -> Outcome:
 # The set ------------------------------------------------------------------------------------------
 
 
-def cases(setting: Setting, weft: Weft) -> Iterator[Case]:
+def cases(setting: Setting) -> Iterator[Case]:
     """Every picture of the set that this installation can make."""
     for seed in SEEDS:
         for cfg in GUIDANCE:
@@ -192,14 +192,12 @@ def cases(setting: Setting, weft: Weft) -> Iterator[Case]:
     yield Case(name="inpaint", title="Inpainting of the middle", graph=_inpainted)
     if setting.lora is not None:
         yield Case(name="lora", title=f"With the LoRA {setting.lora}", graph=_with_lora)
-    ksampler = next(spec for spec in weft.specs if spec.name == "KSampler")
-    sampler = ksampler.input("sampler_name")
-    names = sampler.choices if sampler is not None and sampler.choices else ()
-    pndm = "pndm" if "pndm" in names else "ipndm"  # the same family of steps, no warm-up
     yield Case(
         name="pndm",
-        title=f"PNDM (as {pndm}), {setting.pndm_steps} steps, CFG 7.5",
-        graph=lambda s: _from_text(s, sampler=pndm, steps=s.pndm_steps, cfg=7.5),
+        title=f"PNDM, {setting.pndm_steps} steps, CFG 7.5",
+        graph=lambda s: _from_text(
+            s, sampler="pndm", scheduler="ddim_uniform", steps=s.pndm_steps, cfg=7.5
+        ),
     )
 
 
@@ -213,6 +211,7 @@ def _from_text(
     seed: int = SEEDS[0],
     cfg: float = GUIDANCE[0],
     sampler: str = "euler_ancestral",
+    scheduler: str = "normal",
     steps: int | None = None,
 ) -> Prompt:
     size = setting.size_px
@@ -224,7 +223,7 @@ def _from_text(
         "3": _node(
             "KSampler", model=["4", 0], positive=["6", 0], negative=["7", 0],
             latent_image=["5", 0], seed=seed, steps=steps or setting.steps, cfg=cfg,
-            sampler_name=sampler, scheduler="normal", denoise=1.0,
+            sampler_name=sampler, scheduler=scheduler, denoise=1.0,
         ),
         "8": _node("VAEDecode", samples=["3", 0], vae=["4", 2]),
         "9": _node("PreviewImage", images=["8", 0]),

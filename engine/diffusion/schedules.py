@@ -157,6 +157,24 @@ def ddim_uniform(model: Parameterization, steps: int) -> Tensor:
     return torch.stack(picked[::-1])
 
 
+def leading(model: Parameterization, steps: int, offset: int, *, ends_in_zero: bool) -> Tensor:
+    """Every n-th timestep from `offset` on; the last level is that of timestep 0, or 0.
+
+    Source: Song et al. 2021 (DDIM, arXiv:2010.02502) section 5; `timestep_spacing="leading"`,
+    `steps_offset` and `set_alpha_to_one` of diffusers' schedulers (Apache-2.0).
+    Raises: NodeError for more steps than the model has.
+    """
+    table = model.sigmas
+    if steps > len(table):
+        raise NodeError(
+            f"{steps} steps are more than the model's {len(table)}.", hint="Use fewer steps."
+        )
+    stride = len(table) // steps
+    places = torch.arange(steps).mul(stride).add(offset).clamp(max=len(table) - 1)
+    end = table.new_zeros(1) if ends_in_zero else table[:1]
+    return torch.cat([table[places.flip(0)], end])
+
+
 def normal(model: Parameterization, steps: int) -> Tensor:
     """Even network times from the largest noise to the smallest."""
     start, end = _time_bounds(model)

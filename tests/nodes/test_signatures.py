@@ -23,6 +23,8 @@ CARD_NAMES = {
     "LoRALoader": "LoraLoader",
 }
 
+ADDED = frozenset({"pndm"})  # a sampler of the courses beyond the ecosystem's own list
+
 
 def _recorded(kind: str, name: str, value: list[Any]) -> dict[str, Any]:
     options = dict(value[1]) if len(value) > 1 else {}
@@ -43,7 +45,7 @@ def _ours(item: InputSpec) -> dict[str, Any]:
         "kind": item.kind,
         "name": item.name,
         "type": item.type,
-        "choices": None if item.choices is None else list(item.choices),
+        "choices": None if item.choices is None else [c for c in item.choices if c not in ADDED],
         "options": {k: item.options[k] for k in KEYS if item.options.get(k) not in (None, False)},
     }
 

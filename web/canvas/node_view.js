@@ -21,7 +21,7 @@ import { createTrainingView } from "./training_view.js";
  * @typedef {object} NodeHost what a node's element asks of the canvas
  * @property {(id: string, name: string, value: any, isOngoing: boolean) => void} setValue
  * @property {(id: string, name: string, control: string) => void} setControl
- * @property {(items: string[], anchor: HTMLElement) => Promise<number>} pick
+ * @property {(items: string[], anchor: HTMLElement, words?: Record<string, string>) => Promise<number>} pick
  * @property {(text: string) => Promise<{words: string, sentence: string} | null>} countTokens
  * @property {(id: string) => void} toggleCollapsed
  * @property {(id: string) => void} rename

@@ -69,7 +69,7 @@ function filtered(spec, host) {
   let choices = spec.choices;
   input.addEventListener("click", async () => {
     const offered = choices;
-    const choice = await host.pick(offered.map(String), input);
+    const choice = await host.pick(offered.map(String), input, spec.options.other_names);
     if (choice >= 0) host.set(offered[choice], false);
   });
   return {

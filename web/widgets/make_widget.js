@@ -12,7 +12,7 @@ import { toggleWidget } from "./toggle.js";
  * @property {string} tooltip
  * @property {(value: any, isOngoing: boolean) => void} set `isOngoing`: typing or dragging goes on
  * @property {(control: string) => void} setControl
- * @property {(items: string[], anchor: HTMLElement) => Promise<number>} pick from a filtered list
+ * @property {(items: string[], anchor: HTMLElement, words?: Record<string, string>) => Promise<number>} pick from a filtered list
  * @property {(text: string) => Promise<{words: string, sentence: string} | null>} countTokens
  * @property {() => void} openDataset show the pictures and captions of a dataset input
  *

@@ -10,6 +10,7 @@ from engine.diffusion.samplers import (
     euler,
     exponential,
     multistep,
+    pndm,
     sa_solver,
     second_order,
     uni_pc,
@@ -75,9 +76,29 @@ _TABLE = (
     SamplerSpec(
         name="uni_pc_bh2", sample=uni_pc.sample_uni_pc_bh2, order=2, drops_second_last=True
     ),
+    _plain("pndm", pndm.sample_pndm),
 )
 SAMPLERS: Mapping[str, SamplerSpec] = {spec.name: spec for spec in _TABLE}
 SAMPLER_NAMES = tuple(SAMPLERS)
+OTHER_NAMES: Mapping[str, str] = {
+    "pndm": "PNDM PLMS",
+    "ipndm": "improved PNDM",
+    "lms": "K-LMS LMS",
+    "ddim": "DDIM",
+    "ddpm": "DDPM ancestral",
+    "euler": "Euler K-Euler",
+    "euler_ancestral": "Euler a",
+    "heun": "Heun",
+    "dpm_2": "DPM2 KDPM2",
+    "dpm_2_ancestral": "DPM2 a KDPM2 a",
+    "dpmpp_2s_ancestral": "DPM++ 2S a",
+    "dpmpp_sde": "DPM++ SDE",
+    "dpmpp_2m": "DPM++ 2M DPM-Solver++",
+    "dpmpp_2m_sde": "DPM++ 2M SDE",
+    "dpmpp_3m_sde": "DPM++ 3M SDE",
+    "uni_pc": "UniPC",
+}
+"""What samplers are called elsewhere: courses, papers and other programs."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -97,6 +97,12 @@ _EQUAL_STEPS = {
 }
 
 
+def equal_step_slope(slopes: Sequence[Tensor]) -> Tensor:
+    """The Adams-Bashforth combination of up to four slopes, the newest first."""
+    weights, divisor = _EQUAL_STEPS[len(slopes)]
+    return _weighted(weights, slopes) / divisor
+
+
 def sample_ipndm(
     denoise: Denoise, x: Tensor, sigmas: Tensor, *, noise: NoiseSource, on_step: StepCallback
 ) -> Tensor:
