@@ -33,6 +33,7 @@ from nodes import (
     sigmas,
     strings,
     training,
+    training_scratch,
     upscale,
     vae,
 )
@@ -72,4 +73,5 @@ BUILTIN = (
     maths,
     logic,
     training,
+    training_scratch,
 )

@@ -1,6 +1,6 @@
 """The fine-tuning methods: what each trains of a base model, and the file that it makes.
 
-A method knows no loop, no data and no objective; `finetune` brings them together.
+A method knows no loop, no data and no objective; a job brings them together.
 """
 
 from collections import OrderedDict

@@ -1,4 +1,4 @@
-"""A fine-tuning inside a graph: its files in their folders, what it shows while it runs."""
+"""A training inside a graph: its files in their folders, what it shows while it runs."""
 
 import time
 from collections.abc import Callable
@@ -12,7 +12,7 @@ from torch import Tensor
 from engine.api.errors import NodeError
 from engine.api.recipe import FileRef
 from engine.diffusion.image_ops import to_pil
-from engine.diffusion.training.finetune import FineTune, Places, finetune
+from engine.diffusion.training.job import Job, Places, train
 from engine.diffusion.training.report import Telling
 
 if TYPE_CHECKING:
@@ -22,15 +22,15 @@ SHOW_EVERY_S = 1.0
 KEPT_SAMPLES = 8
 
 
-def train_in_node(ctx: "RunContext", job: FineTune, name: str) -> tuple[FileRef, dict[str, Any]]:
+def train_in_node(ctx: "RunContext", job: Job, name: str) -> tuple[FileRef, dict[str, Any]]:
     """Trains, or goes on, or finds the result; gives the file and what the node shows at the end.
 
-    Raises: Cancelled or GaveWay with the run's state saved; UnsafePath; what `finetune` raises.
+    Raises: Cancelled or GaveWay with the run's state saved; UnsafePath; what `train` raises.
     """
     stem = name.strip().removesuffix(".safetensors")
     if not stem:
         raise NodeError("The name of the result is empty.", hint="Give it a name, such as my-lora.")
-    folder = job.method.folder
+    folder = job.folder
     wished = ctx.files.place(folder, f"{stem}.safetensors")
     places = Places(
         result=wished,
@@ -38,7 +38,7 @@ def train_in_node(ctx: "RunContext", job: FineTune, name: str) -> tuple[FileRef,
         latents=ctx.files.work_folder("training_latents"),
     )
     show = NodeShow(ctx)
-    path = finetune(job, ctx.models, places, show)
+    path = train(job, ctx.models, places, show)
     named = wished.parent
     for _ in stem.replace("\\", "/").strip("/").split("/")[1:]:
         named = named.parent

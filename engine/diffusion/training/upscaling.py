@@ -5,19 +5,30 @@ discriminator; smaller scales by pixel unshuffle as in Wang et al. 2021 (arXiv:2
 """
 
 import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import avg_pool2d
+from torch.nn.functional import avg_pool2d, interpolate
 
 from engine.api.errors import NodeError
+from engine.api.recipe import Recipe
+from engine.diffusion import vae as autoencoder
+from engine.diffusion.training.data.pictures import read_rgb, to_pixels
+from engine.diffusion.training.job import Job, Places, Trainable
 from engine.diffusion.training.loop import Loss
 from engine.diffusion.training.objectives import reconstruction_loss
 from engine.diffusion.upscaler import Esrgan, EsrganLayout
 
+if TYPE_CHECKING:
+    from engine.diffusion.residency import ModelPool
+
 SCALES = (2, 4)
+_KEPT_PAIRS = 2000
+_SHOWN_PAIRS, _SHOWN_PX = 3, 64
 RoundTrip = Callable[[Tensor], Tensor]
 """Pictures as a VAE gives them back. Shapes: (B, 3, H, W) 0..1 → the same."""
 
@@ -79,31 +90,42 @@ class Pair:
 
 
 def make_pair(picture: Tensor, settings: UpscalerSettings, round_trip: RoundTrip | None) -> Pair:
-    """The pair of a picture, cut to whole latent cells of the small one.
-
-    Shapes: (3, H, W) 0..1. Raises: NodeError when it is too small for a crop.
-    """
-    scale, step = settings.scale, 8 * settings.scale
-    height, width = (side // step * step for side in picture.shape[1:])
-    if min(height, width) < settings.crop_px * scale:
-        raise NodeError(
-            f"A picture of {picture.shape[2]} × {picture.shape[1]} is too small for crops of "
-            f"{settings.crop_px * scale} pixels.",
-            hint="Take larger pictures out of the dataset's folder, or make crop_size smaller.",
-        )
+    """The pair of a picture, cut to whole latent cells of the small one. Shapes: (3, H, W) 0..1."""
+    height, width = (_whole(side, settings) for side in picture.shape[1:])
     large = picture[:, :height, :width]
-    small = avg_pool2d(large[None], scale)
+    small = avg_pool2d(large[None], settings.scale)
     decoded = round_trip(small)[0] if round_trip is not None else None
     return Pair(
-        large=_bytes(large), small=_bytes(small[0]), decoded=None if decoded is None else _bytes(decoded)
+        large=_bytes(large),
+        small=_bytes(small[0]),
+        decoded=None if decoded is None else _bytes(decoded),
     )
+
+
+def _whole(side_px: int, settings: UpscalerSettings) -> int:
+    step = 8 * settings.scale
+    return side_px // step * step
 
 
 def _bytes(x: Tensor) -> Tensor:
     return x.clamp(0, 1).mul(255).round().to(torch.uint8)
 
 
-def upscaler_loss(net: Esrgan, pairs: Sequence[Pair], settings: UpscalerSettings) -> Loss:
+class Pairs:
+    """The pairs of a dataset's pictures, each made when it is first wanted; many are kept."""
+
+    def __init__(self, count: int, make: Callable[[int], Pair]) -> None:
+        self._count = count
+        self._make = lru_cache(_KEPT_PAIRS)(make)
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __getitem__(self, index: int) -> Pair:
+        return self._make(index)
+
+
+def upscaler_loss(net: Esrgan, pairs: Pairs, settings: UpscalerSettings) -> Loss:
     """The reconstruction error of random crops, each turned or mirrored in one of eight ways."""
 
     def loss(progress: float, generator: torch.Generator) -> Tensor:
@@ -116,7 +138,7 @@ def upscaler_loss(net: Esrgan, pairs: Sequence[Pair], settings: UpscalerSettings
 
 
 def _crop(
-    pairs: Sequence[Pair], settings: UpscalerSettings, generator: torch.Generator
+    pairs: Pairs, settings: UpscalerSettings, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
     def draw(count: int) -> int:
         return int(torch.randint(count, (1,), generator=generator))
@@ -144,3 +166,99 @@ def upscaler_tensors(net: Esrgan) -> dict[str, Tensor]:
         _DOUBLING.sub(lambda m: f"conv_up{int(m[1]) + 1}.", name): value.detach().half().cpu()
         for name, value in net.state_dict().items()
     }
+
+
+@dataclass(frozen=True, kw_only=True)
+class UpscalerTraining(Job):
+    """All that decides an upscaler; with `vae` it learns to mend that VAE's pictures too."""
+
+    sizes: UpscalerSettings = field(default_factory=UpscalerSettings)
+    vae: Recipe | None = None
+
+    title = "upscaler"
+    folder = "upscale_models"
+
+    def own_identity(self) -> dict[str, Any]:
+        vae = repr((self.vae.weights_identity, self.vae.options)) if self.vae else ""
+        return {"method": {"title": self.title, **asdict(self.sizes)}, "vae": vae}
+
+    def facts(self) -> dict[str, str]:
+        return {"scale": f"{self.sizes.scale}x"}
+
+    def check(self) -> None:
+        super().check()
+        sizes = self.sizes
+        if sizes.scale not in SCALES:
+            raise NodeError(
+                f"An upscaler of scale {sizes.scale} cannot be trained.",
+                hint=f"Choose one of {', '.join(map(str, SCALES))}.",
+            )
+        if sizes.crop_px % (4 // sizes.scale):
+            raise NodeError(
+                f"Crops of {sizes.crop_px} pixels do not fit scale {sizes.scale}.",
+                hint="Choose an even crop_size.",
+            )
+        examples = self.dataset.examples
+        small = [
+            e
+            for e in examples
+            if min(_whole(e.width_px, sizes), _whole(e.height_px, sizes)) // sizes.scale
+            < sizes.crop_px
+        ]
+        if small:
+            first = small[0]
+            raise NodeError(
+                f"{len(small)} of {len(examples)} pictures are too small for crops of "
+                f"{sizes.crop_px} × {sizes.scale} pixels, such as {first.path.name} "
+                f"({first.width_px} × {first.height_px}).",
+                hint="Make crop_size smaller, or take these pictures out.",
+            )
+
+    def prepare(self, pool: "ModelPool", places: Places) -> Trainable:
+        net = new_upscaler(self.sizes, self.seed).to(pool.device)
+        round_trip = _through(pool, self.vae) if self.vae is not None else None
+
+        def make(index: int) -> Pair:
+            example = self.dataset.examples[index]
+            picture = to_pixels(read_rgb(example.path, example.grey_range))
+            return make_pair(picture, self.sizes, round_trip)
+
+        pairs = Pairs(len(self.dataset), make)
+        return Trainable(
+            net=net,
+            loss=upscaler_loss(net, pairs, self.sizes),
+            tensors=lambda: upscaler_tensors(net),
+            pictures=lambda: side_by_side(net, [pairs[n] for n in range(min(len(pairs), _SHOWN_PAIRS))]),
+            metadata={"modelspec.architecture": "esrgan"},
+        )
+
+
+def _through(pool: "ModelPool", recipe: Recipe) -> RoundTrip:
+    """Pictures as the VAE of a recipe gives them back."""
+
+    def round_trip(pictures: Tensor) -> Tensor:
+        off = torch.autocast(pool.device.type, enabled=False)
+        with pool.use(recipe) as vae, off:
+            latent = autoencoder.encode(vae, pictures.movedim(1, -1))
+            return autoencoder.decode(vae, latent).movedim(-1, 1)
+
+    return round_trip
+
+
+@torch.no_grad()
+def side_by_side(net: Esrgan, pairs: list[Pair]) -> Tensor:
+    """The middle of each pair: small, enlarged by the net, and the truth, in a row.
+
+    Shapes: (N, H, 3 W, 3) 0..1.
+    """
+    side = min(_SHOWN_PX, *(min(p.small.shape[1:]) for p in pairs))
+    small = torch.stack([_middle(p.small, side) for p in pairs])
+    truth = torch.stack([_middle(p.large, side * int(net.scale)) for p in pairs])
+    enlarged = net(small.to(net.conv_first.weight.device)).clamp(0, 1).cpu().float()
+    plain = interpolate(small, size=truth.shape[-2:], mode="nearest")
+    return torch.cat([plain, enlarged, truth], 3).movedim(1, -1)
+
+
+def _middle(picture: Tensor, side: int) -> Tensor:
+    top, left = ((length - side) // 2 for length in picture.shape[1:])
+    return picture[:, top : top + side, left : left + side].float() / 255

@@ -1,8 +1,6 @@
-"""Every method trains, resumes bit for bit, also after a kill, and its file works in a graph."""
+"""What the fine-tuning methods make works in a graph; bad input is told before anything runs."""
 
 import json
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,55 +10,22 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
-from engine.api.errors import Cancelled, EngineError, ModelError, NodeError, StorageError
+from engine.api.errors import EngineError, ModelError, NodeError, StorageError
 from engine.diffusion.checkpoint import open_checkpoint
 from engine.diffusion.lora import add_lora, open_lora
 from engine.diffusion.residency import ModelPool
 from engine.diffusion.text import encode
 from engine.diffusion.training import result_files
 from engine.diffusion.training.data.dataset import Dataset
-from engine.diffusion.training.finetune import finetune
-from engine.diffusion.training.methods import Method
+from engine.diffusion.training.job import train
 from engine.diffusion.training.optimizers import OptimizerSettings
 from engine.diffusion.training.report import Telling
 from engine.diffusion.training.settings import SampleSettings
 from tests.diffusion.training.tiny_runs import METHODS, SETTINGS, job_of, places_of
 
-every_method = pytest.mark.parametrize("method", METHODS.values(), ids=METHODS.keys())
-
-
 @pytest.fixture(scope="module")
 def pool() -> ModelPool:
     return ModelPool()
-
-
-@pytest.fixture(scope="module")
-def uninterrupted(
-    tmp_path_factory: pytest.TempPathFactory, pool: ModelPool
-) -> dict[str, dict[str, Tensor]]:
-    """The result of every method, trained in one go."""
-    folder = tmp_path_factory.mktemp("whole")
-    return {
-        name: load_file(finetune(job_of(folder, method), pool, places_of(folder / name)))
-        for name, method in METHODS.items()
-    }
-
-
-@pytest.fixture(scope="module")
-def killed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder in which every method was killed at its second step."""
-    folder = tmp_path_factory.mktemp("killed")
-    command = [sys.executable, "-m", "tests.diffusion.training.tiny_runs", str(folder)]
-    subprocess.run(command, check=True, timeout=100)
-    return folder
-
-
-def stopping(number: int, error: Exception) -> object:
-    def watch(telling: Telling) -> None:
-        if telling.step == number:
-            raise error
-
-    return watch
 
 
 def assert_equal(left: dict[str, Tensor], right: dict[str, Tensor]) -> None:
@@ -69,64 +34,21 @@ def assert_equal(left: dict[str, Tensor], right: dict[str, Tensor]) -> None:
         assert torch.equal(value, right[key]), key
 
 
-@every_method
-def test_an_interrupted_run_goes_on_bit_for_bit(
-    tmp_path: Path,
-    pool: ModelPool,
-    method: Method,
-    uninterrupted: dict[str, dict[str, Tensor]],
-) -> None:
-    name = next(n for n, m in METHODS.items() if m is method)
-    job, places = job_of(tmp_path, method), places_of(tmp_path)
-    with pytest.raises(Cancelled):
-        finetune(job, pool, places, stopping(2, Cancelled()))  # pyright: ignore[reportArgumentType]
-    assert not places.result.exists()
-    steps: list[int] = []
-    path = finetune(job, pool, places, lambda t: steps.append(t.step))
-    assert steps == [3, 4]
-    assert_equal(load_file(path), uninterrupted[name])
-    assert not (places.runs / job.run).exists()
-
-
-@pytest.mark.slow
-@every_method
-def test_a_killed_run_goes_on_bit_for_bit(
-    killed: Path, pool: ModelPool, method: Method, uninterrupted: dict[str, dict[str, Tensor]]
-) -> None:
-    name = next(n for n, m in METHODS.items() if m is method)
-    steps: list[int] = []
-    job = job_of(killed, method)
-    path = finetune(job, pool, places_of(killed / name), lambda t: steps.append(t.step))
-    assert steps == [2, 3, 4]  # the step in which it was killed is done again
-    assert_equal(load_file(path), uninterrupted[name])
-
-
-@every_method
-def test_training_changes_weights_and_says_so(
-    method: Method, uninterrupted: dict[str, dict[str, Tensor]]
-) -> None:
-    tensors = uninterrupted[next(n for n, m in METHODS.items() if m is method)]
-    assert all(bool(t.isfinite().all()) for t in tensors.values() if t.is_floating_point())
-    if method.folder == "loras":
-        ups = [v for k, v in tensors.items() if "lora_up" in k]
-        assert ups and all(float(up.abs().max()) > 0 for up in ups)
-
-
 def test_a_finished_run_is_answered_from_its_file_and_others_get_a_name_of_their_own(
     tmp_path: Path, pool: ModelPool
 ) -> None:
     job, places = job_of(tmp_path, METHODS["lora"], steps=2), places_of(tmp_path)
-    first = finetune(job, pool, places)
+    first = train(job, pool, places)
     steps: list[int] = []
-    assert finetune(job, pool, places, lambda t: steps.append(t.step)) == first
+    assert train(job, pool, places, lambda t: steps.append(t.step)) == first
     assert steps == []
-    other = finetune(replace(job, seed=6), pool, places)
+    other = train(replace(job, seed=6), pool, places)
     assert (first.name, other.name) == ("result.safetensors", "result-2.safetensors")
 
 
 def test_file_and_card_say_what_they_are(tmp_path: Path, pool: ModelPool) -> None:
     job = job_of(tmp_path, METHODS["lora"], steps=2)
-    path = finetune(job, pool, places_of(tmp_path))
+    path = train(job, pool, places_of(tmp_path))
     with safe_open(path, "pt") as file:
         metadata = file.metadata()
     assert metadata["ss_network_dim"] == "2"
@@ -140,7 +62,7 @@ def test_file_and_card_say_what_they_are(tmp_path: Path, pool: ModelPool) -> Non
 
 def test_a_lora_flows_into_model_and_clip(tmp_path: Path, pool: ModelPool) -> None:
     job = job_of(tmp_path, METHODS["lora_text"], steps=2)
-    file = open_lora(finetune(job, pool, places_of(tmp_path)), "trained", "result")
+    file = open_lora(train(job, pool, places_of(tmp_path)), "trained", "result")
     model = add_lora(job.model, file, 1.0)
     assert job.clip is not None
     clip = add_lora(job.clip, file, 1.0)
@@ -153,7 +75,7 @@ def test_a_lora_flows_into_model_and_clip(tmp_path: Path, pool: ModelPool) -> No
 
 def test_an_embedding_is_found_by_its_name_in_a_prompt(tmp_path: Path, pool: ModelPool) -> None:
     job = job_of(tmp_path, METHODS["textual_inversion"], steps=2)
-    path = finetune(job, pool, places_of(tmp_path))
+    path = train(job, pool, places_of(tmp_path))
     assert load_file(path)["emb_params"].shape == (2, 16)
     lines: list[str] = []
     assert job.clip is not None
@@ -166,7 +88,7 @@ def test_an_embedding_is_found_by_its_name_in_a_prompt(tmp_path: Path, pool: Mod
 
 def test_a_checkpoint_opens_like_its_base(tmp_path: Path, pool: ModelPool) -> None:
     job = job_of(tmp_path, METHODS["full"], steps=1)
-    path = finetune(job, pool, places_of(tmp_path))
+    path = train(job, pool, places_of(tmp_path))
     parts = open_checkpoint(path, "new", "new")
     base = load_file(job.model.files[0].path)
     made = load_file(path)
@@ -183,12 +105,12 @@ def test_sample_pictures_come_at_fixed_seeds(tmp_path: Path, pool: ModelPool) ->
     samples = SampleSettings(prompts=("a cat", "a dog"), every=2, steps=2)
     job = job_of(tmp_path, METHODS["lora"], settings=replace(SETTINGS, samples=samples))
     told: list[Telling] = []
-    finetune(job, pool, places_of(tmp_path), told.append)
+    train(job, pool, places_of(tmp_path), told.append)
     pictures = {t.step: t.pictures for t in told if t.pictures is not None}
     assert list(pictures) == [2, 4]
     assert all(p.shape == (2, 64, 64, 3) for p in pictures.values())
     assert told[-1].curve.points[-1][0] == 4
-    plain = finetune(
+    plain = train(
         replace(job, settings=SETTINGS), pool, places_of(tmp_path / "plain"), told.append
     )
     with_samples = load_file(places_of(tmp_path).result)
@@ -202,7 +124,7 @@ def test_divergence_stops_the_run_and_says_what_to_lower(tmp_path: Path, pool: M
     settings = replace(SETTINGS, optimizer=OptimizerSettings(lr=1e25), clip_norm=0.0)
     job = job_of(tmp_path, METHODS["full"], settings=settings)
     with pytest.raises(EngineError, match=r"diverged.*Lower the learning rate") as caught:
-        finetune(job, pool, places_of(tmp_path))
+        train(job, pool, places_of(tmp_path))
     assert caught.value.code == "training_diverged"
     assert not places_of(tmp_path).result.exists()
 
@@ -215,24 +137,24 @@ def test_a_full_disk_is_told_before_anything_is_trained(
     steps: list[int] = []
     with pytest.raises(StorageError, match="are free"):
         job = job_of(tmp_path, METHODS["lora"])
-        finetune(job, pool, places_of(tmp_path), lambda t: steps.append(t.step))
+        train(job, pool, places_of(tmp_path), lambda t: steps.append(t.step))
     assert steps == []
 
 
 def test_models_that_cannot_be_trained_are_refused(tmp_path: Path, pool: ModelPool) -> None:
     job, places = job_of(tmp_path, METHODS["lora"]), places_of(tmp_path)
     with pytest.raises(ModelError, match="cannot be trained yet"):
-        finetune(replace(job, model=replace(job.model, family="flux")), pool, places)
+        train(replace(job, model=replace(job.model, family="flux")), pool, places)
     with pytest.raises(NodeError, match="CLIP input is empty"):
-        finetune(replace(job, clip=None), pool, places)
+        train(replace(job, clip=None), pool, places)
     flow = job.model.with_option("sampling", ("flow", 1.0, 1000.0))
     with pytest.raises(NodeError, match="samples as flow"):
-        finetune(replace(job, model=flow), pool, places)
+        train(replace(job, model=flow), pool, places)
     with pytest.raises(NodeError, match="no pictures"):
-        finetune(replace(job, dataset=Dataset(examples=())), pool, places)
+        train(replace(job, dataset=Dataset(examples=())), pool, places)
     silent = tuple(replace(e, text="") for e in job.dataset.examples)
     with pytest.raises(NodeError, match="No picture has a caption"):
-        finetune(replace(job, dataset=Dataset(examples=silent)), pool, places)
+        train(replace(job, dataset=Dataset(examples=silent)), pool, places)
     other = replace(METHODS["textual_inversion"], word="<other>")  # pyright: ignore[reportArgumentType, reportCallIssue] - a dataclass
     with pytest.raises(NodeError, match="No caption holds the word"):
-        finetune(replace(job, method=other), pool, places)
+        train(replace(job, method=other), pool, places)

@@ -12,7 +12,8 @@ from engine.diffusion.training.adapters import Adapter, AdapterSettings
 from engine.diffusion.training.base import open_base
 from engine.diffusion.training.data.batches import Batches, BatchOptions
 from engine.diffusion.training.dreambooth import dreambooth_dataset
-from engine.diffusion.training.finetune import FineTune, finetune
+from engine.diffusion.training.finetune import FineTune
+from engine.diffusion.training.job import train
 from engine.diffusion.training.methods import Lora, Method, TextualInversion
 from engine.diffusion.training.optimizers import OptimizerSettings
 from engine.diffusion.training.settings import TrainingSettings
@@ -40,7 +41,7 @@ def job_for(folder: Path, method: Method, lr: float, clip_norm: float = 1.0) -> 
 
 def our_losses(job: FineTune, folder: Path) -> list[float]:
     losses: list[float] = []
-    finetune(job, ModelPool(), places_of(folder), lambda telling: losses.append(telling.loss))
+    train(job, ModelPool(), places_of(folder), lambda telling: losses.append(telling.loss))
     return losses
 
 

@@ -1,4 +1,4 @@
-"""Tiny fine-tunings of every method, for tests: a random base model and a few noise pictures."""
+"""Tiny trainings of every kind, for tests: a random base model and a few noise pictures."""
 
 import hashlib
 import importlib
@@ -7,6 +7,7 @@ import signal
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +19,13 @@ from engine.diffusion.residency import ModelPool
 from engine.diffusion.training.adapters import AdapterSettings
 from engine.diffusion.training.data.batches import BatchOptions
 from engine.diffusion.training.data.dataset import Dataset, Example
-from engine.diffusion.training.finetune import FineTune, Places
+from engine.diffusion.training.finetune import FineTune
+from engine.diffusion.training.job import Job, Places
 from engine.diffusion.training.methods import FullTraining, Lora, Method, TextualInversion
 from engine.diffusion.training.objectives import ObjectiveSettings
 from engine.diffusion.training.optimizers import OptimizerSettings
 from engine.diffusion.training.settings import TrainingSettings
+from engine.diffusion.training.upscaling import UpscalerSettings, UpscalerTraining
 from tests.tiny_checkpoint import write_tiny_checkpoint
 
 METHODS: dict[str, Method] = {
@@ -84,6 +87,24 @@ def job_of(folder: Path, method: Method, **more: Any) -> FineTune:
     return replace(job, **more)
 
 
+def upscaler_of(folder: Path, **more: Any) -> UpscalerTraining:
+    job = UpscalerTraining(
+        dataset=dataset_of(folder / "pictures"),
+        steps=4,
+        seed=5,
+        settings=SETTINGS,
+        vae=parts_of(folder).vae,
+        sizes=UpscalerSettings(width=8, growth=4, blocks=1, crop_px=8, batch_size=2),
+    )
+    return replace(job, **more)
+
+
+JOBS: dict[str, Callable[[Path], Job]] = {
+    **{name: partial(job_of, method=method) for name, method in METHODS.items()},
+    "upscaler": upscaler_of,
+}
+
+
 def places_of(folder: Path) -> Places:
     return Places(
         result=folder / "results/result.safetensors",
@@ -103,16 +124,16 @@ def killing(number: int) -> Callable[[Any], None]:
 
 
 def main(folder: Path) -> None:
-    """Starts every method in a process of its own and kills it at its second step."""
-    from engine.diffusion.training.finetune import finetune
+    """Starts every kind in a process of its own and kills it at its second step."""
+    from engine.diffusion.training.job import train
 
     for name in ("autoencoders.autoencoder_kl", "unets.unet_2d_condition"):
         importlib.import_module(f"diffusers.models.{name}")  # before forking: it takes seconds
-    settings = replace(SETTINGS, checkpoint_every_s=0.0)
-    for name, method in METHODS.items():
-        job = job_of(folder, method, settings=settings)
+    for name, make in JOBS.items():
+        job = make(folder)
+        job = replace(job, settings=replace(job.settings, checkpoint_every_s=0.0))
         if os.fork() == 0:
-            finetune(job, ModelPool(), places_of(folder / name), killing(2))
+            train(job, ModelPool(), places_of(folder / name), killing(2))
             os._exit(1)  # it should have been killed
         _, status = os.wait()
         assert os.WTERMSIG(status) == signal.SIGKILL, name

@@ -1,0 +1,94 @@
+"""Every kind of training resumes bit for bit, also after a kill."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from engine.api.errors import Cancelled
+from engine.diffusion.residency import ModelPool
+from engine.diffusion.training.job import train
+from engine.diffusion.training.report import Telling, Watch
+from tests.diffusion.training.tiny_runs import JOBS, places_of
+
+every_kind = pytest.mark.parametrize("name", JOBS)
+
+
+@pytest.fixture(scope="module")
+def pool() -> ModelPool:
+    return ModelPool()
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(
+    tmp_path_factory: pytest.TempPathFactory, pool: ModelPool
+) -> dict[str, dict[str, Tensor]]:
+    """The result of every kind, trained in one go."""
+    folder = tmp_path_factory.mktemp("whole")
+    return {
+        name: load_file(train(make(folder), pool, places_of(folder / name)))
+        for name, make in JOBS.items()
+    }
+
+
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which every kind was killed at its second step."""
+    folder = tmp_path_factory.mktemp("killed")
+    command = [sys.executable, "-m", "tests.diffusion.training.tiny_runs", str(folder)]
+    subprocess.run(command, check=True, timeout=300)
+    return folder
+
+
+def stopping(number: int, error: Exception) -> Watch:
+    def watch(telling: Telling) -> None:
+        if telling.step == number:
+            raise error
+
+    return watch
+
+
+def assert_equal(left: dict[str, Tensor], right: dict[str, Tensor]) -> None:
+    assert left.keys() == right.keys()
+    for key, value in left.items():
+        assert torch.equal(value, right[key]), key
+
+
+@every_kind
+def test_an_interrupted_run_goes_on_bit_for_bit(
+    tmp_path: Path, pool: ModelPool, name: str, uninterrupted: dict[str, dict[str, Tensor]]
+) -> None:
+    job, places = JOBS[name](tmp_path), places_of(tmp_path)
+    with pytest.raises(Cancelled):
+        train(job, pool, places, stopping(2, Cancelled()))
+    assert not places.result.exists()
+    steps: list[int] = []
+    path = train(job, pool, places, lambda t: steps.append(t.step))
+    assert steps == [3, 4]
+    assert_equal(load_file(path), uninterrupted[name])
+    assert not (places.runs / job.run).exists()
+
+
+@pytest.mark.slow
+@every_kind
+def test_a_killed_run_goes_on_bit_for_bit(
+    killed: Path, pool: ModelPool, name: str, uninterrupted: dict[str, dict[str, Tensor]]
+) -> None:
+    steps: list[int] = []
+    job = JOBS[name](killed)
+    path = train(job, pool, places_of(killed / name), lambda t: steps.append(t.step))
+    assert steps == [2, 3, 4]  # the step in which it was killed is done again
+    assert_equal(load_file(path), uninterrupted[name])
+
+
+@every_kind
+def test_training_changes_weights(name: str, uninterrupted: dict[str, dict[str, Tensor]]) -> None:
+    tensors = uninterrupted[name]
+    assert all(bool(t.isfinite().all()) for t in tensors.values() if t.is_floating_point())
+    ups = [v for k, v in tensors.items() if "lora_up" in k]
+    assert bool(ups) == name.startswith(("lora", "locon"))
+    assert all(float(up.abs().max()) > 0 for up in ups)
