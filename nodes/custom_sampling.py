@@ -284,7 +284,6 @@ NODES = [
     sampler_euler_ancestral_cfg_pp,
     sampler_lms,
     sampler_pndm,
-    sampler_pndm,
     sampler_dpmpp_2s_ancestral,
     sampler_dpmpp_sde,
     sampler_dpmpp_2m_sde,
