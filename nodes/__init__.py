@@ -26,6 +26,7 @@ from nodes import (
     merging,
     model_patches,
     model_sampling,
+    parts,
     primitives,
     prompts,
     sampling,
@@ -41,6 +42,7 @@ from nodes import (
 BUILTIN = (
     loaders,
     further_loaders,
+    parts,
     conditioning,
     prompts,
     joint_text,

@@ -91,6 +91,20 @@ def clip_text_encode_sdxl(
     return [(found.embeds, options)]
 
 
+@node("CLIPTextEncodeSDXLRefiner", category="advanced/conditioning")
+def clip_text_encode_sdxl_refiner(
+    ascore: Annotated[float, Float(6.0, min=0.0, max=1000.0, step=0.01)],
+    width: _Side,
+    height: _Side,
+    text: _Prompt,
+    clip: Clip,
+    ctx: RunContext,
+) -> Conditioning:
+    """Encodes a prompt for the SDXL refiner, with the size and the beauty (0 to 10) to aim at."""
+    ((embeds, options),) = clip_text_encode(text, clip, ctx=ctx)
+    return [(embeds, {**options, "aesthetic_score": ascore, "width": width, "height": height})]
+
+
 @node("CLIPSetLastLayer", title="CLIP Set Last Layer", category=_CATEGORY, search=("clip skip",))
 def clip_set_last_layer(
     clip: Clip, stop_at_clip_layer: Annotated[int, Int(-1, min=-24, max=-1, step=1)]
@@ -198,6 +212,7 @@ def conditioning_zero_out(conditioning: Conditioning) -> Conditioning:
 NODES = [
     clip_text_encode,
     clip_text_encode_sdxl,
+    clip_text_encode_sdxl_refiner,
     clip_set_last_layer,
     conditioning_combine,
     conditioning_concat,

@@ -2,7 +2,18 @@
 
 from typing import Annotated
 
-from engine.api import Choice, Image, RunContext, UpscaleModel, node
+from engine.api import (
+    Choice,
+    Conditioning,
+    Float,
+    Image,
+    Latent,
+    RunContext,
+    UpscaleModel,
+    node,
+)
+from engine.diffusion.conditioning_ops import with_options
+from engine.diffusion.extra_input import picture_to_enlarge
 from engine.diffusion.upscaler import open_upscaler, upscale
 
 
@@ -27,4 +38,27 @@ def image_upscale_with_model(upscale_model: UpscaleModel, image: Image, ctx: Run
         return upscale(loaded, image, on_tile=ctx.progress)
 
 
-NODES = [load_upscale_model, image_upscale_with_model]
+@node(
+    "SD_4XUpscale_Conditioning",
+    category="conditioning/upscale_diffusion",
+    output_names=("positive", "negative", "latent"),
+    search=("x4 upscaler", "super resolution"),
+)
+def sd_4x_upscale_conditioning(
+    images: Image,
+    positive: Conditioning,
+    negative: Conditioning,
+    scale_ratio: Annotated[float, Float(4.0, min=0.0, max=10.0, step=0.01)],
+    noise_augmentation: Annotated[float, Float(0.0, min=0.0, max=1.0, step=0.001)],
+) -> tuple[Conditioning, Conditioning, Latent]:
+    """Shows the x4 upscaler a picture to enlarge; with noise it may invent more of the details."""
+    picture = picture_to_enlarge(images, scale_ratio)
+    options = {"concat_image": picture, "noise_augmentation": noise_augmentation}
+    return (
+        with_options(positive, options),
+        with_options(negative, options),
+        {"samples": picture.new_zeros(picture.shape[0], 4, *picture.shape[-2:])},
+    )
+
+
+NODES = [load_upscale_model, image_upscale_with_model, sd_4x_upscale_conditioning]

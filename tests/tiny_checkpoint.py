@@ -50,6 +50,8 @@ def unet_keys(
     inputs: int = 4,
     is_linear: bool = False,
     adm: int | None = None,
+    classes: int | None = None,
+    only_cross: tuple[bool, ...] = (),
     encoder_only: bool = False,
 ) -> list[int]:
     """Adds the keys of an LDM UNet (or its encoder half); gives the skip connections' widths."""
@@ -59,6 +61,8 @@ def unet_keys(
     if adm is not None:
         keys.linear(f"{prefix}label_emb.0.0", adm, time)
         keys.linear(f"{prefix}label_emb.0.2", time, time)
+    if classes is not None:
+        keys[f"{prefix}label_emb.weight"] = ((classes, time), 0.3, 0.0)
 
     def res(key: str, i: int, o: int) -> None:
         keys.norm(f"{key}.in_layers.0", i)
@@ -75,12 +79,13 @@ def unet_keys(
         else:
             keys.conv(key, c, c, 1, gain=gain)
 
-    def attention(key: str, c: int, n: int) -> None:
+    def attention(key: str, c: int, n: int, *, reads_text: bool = False) -> None:
         keys.norm(f"{key}.norm", c)
         project(f"{key}.proj_in", c)
         for d in range(n):
             block = f"{key}.transformer_blocks.{d}"
-            for name, source, gain in (("attn1", c, 0.5), ("attn2", context, 1.0)):
+            first = context if reads_text else c
+            for name, source, gain in (("attn1", first, 0.5), ("attn2", context, 1.0)):
                 keys.linear(f"{block}.{name}.to_q", c, c, bias=False, gain=1.2)
                 keys.linear(f"{block}.{name}.to_k", source, c, bias=False, gain=1.2)
                 keys.linear(f"{block}.{name}.to_v", source, c, bias=False)
@@ -98,7 +103,10 @@ def unet_keys(
             res(f"{prefix}input_blocks.{n}.0", c, width * m)
             c = width * m
             if depth[level]:
-                attention(f"{prefix}input_blocks.{n}.1", c, depth[level])
+                place = f"{prefix}input_blocks.{n}.1"
+                attention(
+                    place, c, depth[level], reads_text=only_cross[level : level + 1] == (True,)
+                )
             skips.append(c)
             n += 1
         if level != len(mult) - 1:
@@ -117,7 +125,8 @@ def unet_keys(
             res(f"{key}.0", c + left.pop(), width * mult[level])
             c = width * mult[level]
             if depth[level]:
-                attention(f"{key}.1", c, depth[level])
+                reads_text = only_cross[level : level + 1] == (True,)
+                attention(f"{key}.1", c, depth[level], reads_text=reads_text)
             if level and i == blocks:
                 keys.conv(f"{key}.{2 if depth[level] else 1}.conv", c, c)
             n += 1

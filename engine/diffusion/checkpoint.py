@@ -3,7 +3,7 @@
 Opening reads a header only; nothing is loaded until the pool is asked for a part.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -30,6 +30,15 @@ from engine.diffusion.families.ldm import number, read_unet, read_vae
 from engine.diffusion.families.mmdit import flux_header, read_any_vae, sd3_header
 from engine.diffusion.keymap import Source
 from engine.diffusion.network import build_unet
+from engine.diffusion.single_file import (
+    TEXT,
+    TOWERS,
+    as_single_file,
+    is_checkpoint,
+    read_towers,
+    recipe_file,
+    tower_name,
+)
 from engine.diffusion.t5_model import T5Text
 from engine.diffusion.transformer import build_flux, build_sd3
 from engine.diffusion.vae import build_vae
@@ -50,7 +59,7 @@ def open_checkpoint(path: Path, digest: str, name: str) -> CheckpointParts:
 
     Raises: CorruptFile; NotThisFamily, with every family's reason.
     """
-    layout = identify(open_weights(path))
+    layout = identify(as_single_file("denoiser", open_weights(path)))
     file = FileRef(path=str(path), digest=digest, name=name)
 
     def part(kind: str, is_there: object) -> Recipe | None:
@@ -75,8 +84,8 @@ def open_vae(path: Path, digest: str, name: str) -> Recipe:
 
 def vae_layout(file: WeightFile) -> VaeLayout:
     """The layout of the autoencoder in a file. Raises: NotThisFamily."""
-    file, _ = _in_ldm_names("vae", file)
     try:
+        file = as_single_file("vae", file)
         layout = read_vae(file, "") or read_any_vae(file)
     except NotThisFamily as error:
         raise NotThisFamily(f"{file.path.name} {error.message}.") from error
@@ -86,6 +95,26 @@ def vae_layout(file: WeightFile) -> VaeLayout:
             hint="Choose a file from the vae folder, or a checkpoint with its own VAE.",
         )
     return layout
+
+
+def open_text(files: Sequence[FileRef]) -> Recipe:
+    """The text encoders of files, in any order; a checkpoint may stand for its own.
+
+    Raises: CorruptFile; NotThisFamily, for towers that no family here has together.
+    """
+    opened = [open_weights(Path(file.path)) for file in files]
+    if len(files) == 1 and is_checkpoint(opened[0]):
+        return Recipe(part="text", family=identify(opened[0]).family, files=tuple(files))
+    names = [tower_name(file) for file in opened]
+    family = next((f for f, towers in TOWERS.items() if sorted(towers) == sorted(names)), None)
+    if family is None:
+        found = " and ".join(f"{f.name} (CLIP-{n.upper()})" for f, n in zip(files, names))
+        raise NotThisFamily(
+            f"No family has the text encoders of {found}.",
+            hint="SD1 has CLIP-L, SD2 CLIP-H, SDXL CLIP-L and CLIP-G, its refiner CLIP-G.",
+        )
+    ordered = [files[names.index(tower)] for tower in TOWERS[family]]
+    return Recipe(part="text", family=family, files=tuple(ordered))
 
 
 def open_controlnet(path: Path, digest: str, name: str) -> Recipe:
@@ -98,7 +127,7 @@ def open_controlnet(path: Path, digest: str, name: str) -> Recipe:
 def control_layout(file: WeightFile) -> UnetLayout:
     """The sizes of the ControlNet in a file. Raises: NotThisFamily."""
     prefix = keymap.PREFIXES["control"]
-    file, _ = _in_ldm_names("control", file)
+    file = as_single_file("control", file)
     try:
         layout = read_unet(file, prefix if f"{prefix}input_hint_block.0.weight" in file else "")
     except NotThisFamily as error:
@@ -137,30 +166,11 @@ class PartSource:
 
 def part_source(recipe: Recipe) -> PartSource:
     """How to make the part that a recipe names. Raises: CorruptFile, NotThisFamily."""
-    file = open_weights(Path(recipe.files[0].path))
-    return PARTS[recipe.part](file)
-
-
-DIFFUSERS_MARKS = {
-    "vae": "encoder.conv_norm_out.weight",
-    "control": "controlnet_cond_embedding.conv_in.weight",
-}
-
-
-def _in_ldm_names(part: str, file: WeightFile) -> tuple[WeightFile, dict[str, Source] | None]:
-    """A file's header under LDM names; where it was in diffusers' layout, its sources too."""
-    if DIFFUSERS_MARKS[part] not in file:
-        return file, None
-    names = keymap.diffusers_names(part, file.infos)
-    header = replace(file, infos={ldm: file.infos[key] for key, ldm in names.values()})
-    is_vae = part == "vae"
-    return header, {
-        ours: Source(key=key, is_squeezed=is_vae and keymap.is_vae_attention(ours))
-        for ours, (key, _) in names.items()
-    }
+    return PARTS[recipe.part](recipe_file(recipe))
 
 
 def _denoiser(file: WeightFile) -> PartSource:
+    file = as_single_file("denoiser", file)
     layout = identify(file)
     unet = layout.unet
     if layout.transformer is not None:
@@ -191,31 +201,33 @@ def _transformer(
 
 def _vae(file: WeightFile) -> PartSource:
     vae = vae_layout(file)
-    _, own = _in_ldm_names("vae", file)
+    file = as_single_file("vae", file)
     pairs = keymap.vae_names(len(vae.mult), vae.blocks)
     return PartSource(
         file=file,
         layout=None,
         build=lambda: build_vae(vae),
-        sources=own or keymap.sources(file.infos, pairs, vae.prefix),
+        sources=keymap.sources(file.infos, pairs, vae.prefix),
         vae=vae,
     )
 
 
 def _text(file: WeightFile) -> PartSource:
-    layout = identify(file)
-    if not layout.text:
+    is_alone = any(True for _ in file.keys(TEXT))
+    layout = None if is_alone else identify(file)
+    towers = read_towers(file) if layout is None else layout.text
+    if not towers:
         raise NotThisFamily(f"{file.path.name} has no text encoder.")
     return PartSource(
         file=file,
         layout=layout,
-        build=lambda: _text_module(layout.text),
+        build=lambda: _text_module(towers),
         sources={
             f"{tower.name}.{name}": source
-            for tower in layout.text
+            for tower in towers
             for name, source in _tower_sources(file, tower).items()
         },
-        text=layout.text,
+        text=towers,
     )
 
 
@@ -241,8 +253,8 @@ def _tower_sources(file: WeightFile, tower: TextLayout | T5Layout) -> dict[str, 
 def _control(file: WeightFile) -> PartSource:
     layout = control_layout(file)
     pairs = keymap.control_names(layout.depth, layout.blocks)
-    header, own = _in_ldm_names("control", file)
-    hints = [header.shape(f"{layout.prefix}input_hint_block.{n}.weight") for n in (0, 4, 8, 12)]
+    file = as_single_file("control", file)
+    hints = [file.shape(f"{layout.prefix}input_hint_block.{n}.weight") for n in (0, 4, 8, 12)]
     if not all(hints) or any(0 in shape for shape in hints):
         raise NotThisFamily(f"{file.path.name} has a hint network of an unknown shape.")
     widths = tuple(shape[0] for shape in hints)
@@ -250,7 +262,7 @@ def _control(file: WeightFile) -> PartSource:
         file=file,
         layout=None,
         build=lambda: build_control(layout, hints[0][1], widths),
-        sources=own or keymap.sources(file.infos, pairs, layout.prefix),
+        sources=keymap.sources(file.infos, pairs, layout.prefix),
         unet=layout,
     )
 

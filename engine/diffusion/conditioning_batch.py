@@ -14,7 +14,7 @@ import torch.nn.functional as F  # noqa: N812 - the customary name
 from torch import Tensor
 
 from engine.api.errors import NodeError
-from engine.diffusion.extra_input import extra_input
+from engine.diffusion.extra_input import extra_input, noise_level
 from engine.diffusion.latent_space import LatentSpace
 from engine.diffusion.parameterization import Parameterization
 from engine.diffusion.unclip import EmbedStatistics, unclip_vector
@@ -120,6 +120,8 @@ class Target:
     context_dim: int
     adm_channels: int | None
     space: LatentSpace
+    vector: tuple[str, ...] = ()  # the numbers in the vector input
+    has_noise_level: bool = False  # the x4 upscaler's class label
     embed_statistics: EmbedStatistics | None = None  # of unCLIP models
     seed: int = 0
     is_joint: bool = False  # see engine.diffusion.network.Denoiser
@@ -136,7 +138,11 @@ class Target:
 
 def resolve(groups: Sequence["Conditioning"], target: Target) -> list[list[Entry]]:
     """The entries of each group, areas and controls balanced between the groups."""
-    resolved = [[_entry(embeds, options, target) for embeds, options in g] for g in groups]
+    last = len(groups) - 1
+    resolved = [
+        [_entry(embeds, options, target, is_negative=0 < i == last) for embeds, options in group]
+        for i, group in enumerate(groups)
+    ]
     for i, entries in enumerate(resolved):
         for entry in list(entries):
             for j, others in enumerate(resolved):
@@ -157,7 +163,9 @@ def _with_empty_boxes(groups: list[list[Entry]]) -> list[list[Entry]]:
     return [[replace(e, gligen=e.gligen or empty) for e in entries] for entries in groups]
 
 
-def _entry(embeds: Tensor, options: Mapping[str, Any], target: Target) -> Entry:
+def _entry(
+    embeds: Tensor, options: Mapping[str, Any], target: Target, *, is_negative: bool
+) -> Entry:
     if embeds.shape[-1] != target.context_dim:
         raise NodeError(
             f"The conditioning has {embeds.shape[-1]} channels, but the model expects "
@@ -175,13 +183,14 @@ def _entry(embeds: Tensor, options: Mapping[str, Any], target: Target) -> Entry:
     start, end = options.get("start_percent"), options.get("end_percent")
     return Entry(
         embeds=embeds.to(target.device),
-        y=_vector(options, target),
+        y=_vector(options, target, is_negative=is_negative),
         concat=extra_input(
             options,
             target.latent,
             target.noise_mask,
             target.extra_channels,
             target.space,
+            target.seed,
         ),
         area=area,
         mask=mask,
@@ -273,28 +282,36 @@ def _share_control(entries: list[Entry], others: list[Entry]) -> None:
 # Vector input (SDXL) ------------------------------------------------------------------------------
 
 
-def _vector(options: Mapping[str, Any], target: Target) -> Tensor | None:
+# What the refiner is told of a picture's beauty where nothing is said, for the prompt and against
+# the negative one. Source: diffusers (Apache-2.0), StableDiffusionXLImg2ImgPipeline.
+AESTHETIC_SCORES = (6.0, 2.5)
+
+
+def _vector(options: Mapping[str, Any], target: Target, *, is_negative: bool) -> Tensor | None:
     """The vector input: pooled text and, in what room is left, embedded sizes in pixels.
 
     Source: Podell et al. 2023 (SDXL, arXiv 2307.01952), section 2.2.
     """
+    if target.has_noise_level:
+        return torch.full((1, 1), float(noise_level(options)), device=target.device)
     if target.adm_channels is None:
         return None
     if target.embed_statistics is not None:
         pictures = options.get("unclip_conditioning", ())
         return unclip_vector(pictures, target.embed_statistics, target.seed).to(target.device)
-    if target.is_joint:
-        return _pooled(options, target, target.adm_channels)
     height = options.get("height", target.shape[-2] * target.space.factor)
     width = options.get("width", target.shape[-1] * target.space.factor)
-    sizes = (
-        *(height, width, options.get("crop_h", 0), options.get("crop_w", 0)),
-        *(options.get("target_height", height), options.get("target_width", width)),
-    )
-    pooled = _pooled(options, target, target.adm_channels - 256 * len(sizes))
-    embedded = torch.cat([embedded_number(float(s)) for s in sizes])
-    rows = embedded[None].repeat(pooled.shape[0], 1).to(pooled.device)
-    return torch.cat([pooled, rows], dim=1)
+    numbers = {
+        "height": height,
+        "width": width,
+        "target_height": height,
+        "target_width": width,
+        "aesthetic_score": AESTHETIC_SCORES[is_negative],
+    }
+    values = [float(options.get(name, numbers.get(name, 0))) for name in target.vector]
+    pooled = _pooled(options, target, target.adm_channels - 256 * len(values))
+    embedded = [embedded_number(value)[None].repeat(pooled.shape[0], 1) for value in values]
+    return torch.cat([pooled, *(row.to(pooled.device) for row in embedded)], dim=1)
 
 
 def _pooled(options: Mapping[str, Any], target: Target, room: int) -> Tensor:

@@ -1,4 +1,6 @@
-"""Input channels beside the latent: mask and picture (inpainting), picture (InstructPix2Pix)."""
+"""Input channels beside the latent: mask and picture (inpainting), picture (InstructPix2Pix), a
+small picture with noise (x4 upscaler).
+"""
 
 from collections.abc import Mapping
 from typing import Any
@@ -9,8 +11,12 @@ from torch import Tensor
 from engine.api.errors import NodeError
 from engine.diffusion.latent_ops import repeated
 from engine.diffusion.latent_space import LatentSpace
+from engine.diffusion.network import sd_alphas_cumprod
+from engine.diffusion.noise import SEED_LIMIT
 from engine.diffusion.scaling import scale
 
+PICTURE_CHANNELS = 3
+MOST_NOISE = 350  # Source: Stability AI's `x4-upscaling.yaml` (MIT), max_noise_level
 # The latent of a grey picture in Stable Diffusion 1's space: what a model is shown for "nothing".
 GREY = (0.8223, -0.6876, 0.6364, 0.1380)
 
@@ -21,6 +27,7 @@ def extra_input(
     noise_mask: Tensor | None,
     channels: int,
     space: LatentSpace,
+    seed: int = 0,
 ) -> Tensor | None:
     """What is put after the latent's own channels, from a conditioning's options.
 
@@ -35,10 +42,46 @@ def extra_input(
         return torch.zeros_like(latent) if picture is None else _fitted(picture, latent)
     if channels == latent.shape[1] + 1:
         return _inpaint(options.get("concat_mask", noise_mask), picture, latent, space)
+    if channels == PICTURE_CHANNELS:
+        return _small_picture(options, latent, seed)
     raise NodeError(
         f"The model takes {channels} channels beside its latent of {latent.shape[1]}.",
-        hint="Only inpainting and InstructPix2Pix models are known.",
+        hint="Only inpainting and InstructPix2Pix models and the x4 upscaler are known.",
     )
+
+
+def picture_to_enlarge(image: Tensor, ratio: float) -> Tensor:
+    """Pictures for the x4 upscaler, as large as the latent of one `ratio` times their size.
+
+    Shapes: (B, H, W, C) 0..1 -> (B, 3, H ratio / 4, W ratio / 4) -1..1.
+    """
+    height, width = (max(1, round(side * ratio)) // 4 for side in image.shape[1:3])
+    return scale(image[..., :3].movedim(-1, 1) * 2 - 1, width, height, "bilinear", "center")
+
+
+def noise_level(options: Mapping[str, Any]) -> int:
+    """How noisy the x4 upscaler's small picture is made: a time of its training schedule."""
+    return round(float(options.get("noise_augmentation", 0.0)) * MOST_NOISE)
+
+
+def _small_picture(options: Mapping[str, Any], latent: Tensor, seed: int) -> Tensor:
+    """The picture to enlarge, in the latent's size, with noise of the level that is also told.
+
+    Source: Rombach et al. 2022 (arXiv 2112.10752), section 4.4; diffusers (Apache-2.0),
+    StableDiffusionUpscalePipeline.
+    """
+    picture = options.get("concat_image")
+    if picture is None:
+        raise NodeError(
+            "The x4 upscaler was given no picture to enlarge.",
+            hint="Put SD_4XUpscale_Conditioning between the prompts and the sampler.",
+        )
+    kept = float(sd_alphas_cumprod(0.0001, 0.02)[noise_level(options)])
+    picture = _fitted(picture, latent)
+    # Another seed than the latent's own: equal noise in both would cancel.
+    generator = torch.Generator().manual_seed((seed + 1) % SEED_LIMIT)
+    noise = torch.randn(picture.shape, generator=generator).to(picture)
+    return picture * kept**0.5 + noise * (1 - kept) ** 0.5
 
 
 def _inpaint(

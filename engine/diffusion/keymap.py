@@ -50,6 +50,7 @@ TIME: Pairs = (
     ("time_embed.2.", "time_embedding.linear_2."),
     ("label_emb.0.0.", "class_embedding.linear_1."),
     ("label_emb.0.2.", "class_embedding.linear_2."),
+    ("label_emb.weight", "class_embedding.weight"),
     ("input_blocks.0.0.", "conv_in."),
 )
 OPEN_CLIP_LAYER: Pairs = (

@@ -28,6 +28,7 @@ class LatentSpace:
 
 SD1 = LatentSpace()
 SDXL = LatentSpace(scale=0.13025)
+SD_X4 = LatentSpace(factor=4, scale=0.08333)
 # Source: Stability AI, sd3-ref (MIT), `SD3LatentFormat`.
 SD3 = LatentSpace(channels=16, scale=1.5305, shift=0.0609)
 # Source: Black Forest Labs, flux `util.py` (Apache-2.0), parameters of the autoencoder.

@@ -33,6 +33,7 @@ class Denoiser(Protocol):
     latent_rgb_factors: tuple[tuple[float, ...], ...] | None
     sampling: tuple[object, ...] | None
     is_joint: bool
+    vector: tuple[str, ...]  # the numbers in the vector input beside the pooled text
     embed_statistics: EmbedStatistics | None
 
     @property
@@ -43,6 +44,8 @@ class Denoiser(Protocol):
     def context_dim(self) -> int: ...
     @property
     def adm_channels(self) -> int | None: ...
+    @property
+    def has_noise_level(self) -> bool: ...
     def extra_conditions(self, options: Mapping[str, Any]) -> dict[str, Any]: ...
     def predict(
         self,
@@ -78,6 +81,7 @@ class LoadedDenoiser:
     embed_statistics: EmbedStatistics | None = None  # of unCLIP models
     sampling: tuple[object, ...] | None = None
     is_joint: bool = False
+    vector: tuple[str, ...] = ()
 
     @property
     def in_channels(self) -> int:
@@ -95,6 +99,11 @@ class LoadedDenoiser:
         """What else the network reads from a conditioning's options: nothing."""
         return {}
 
+    @property
+    def has_noise_level(self) -> bool:
+        """Whether a number takes the vector input's place (the x4 upscaler)."""
+        return self.layout.classes is not None
+
     def predict(
         self,
         x: Tensor,
@@ -111,7 +120,8 @@ class LoadedDenoiser:
         `control` holds residuals: `input`, one for each skip connection in the order in which they
         are made, and `middle`, one; None stands for nothing to add. `options` go to the recipe's
         hooks inside the network (see `network_hooks`).
-        Shapes: x (B, in_channels, H, W), timestep (B,), context (B, T, context_dim), y (B, adm).
+        Shapes: x (B, in_channels, H, W), timestep (B,), context (B, T, context_dim), y (B, adm) or
+        numbers (B, 1).
         """
         given = {"original_shape": tuple(x.shape), **(options or {})}
         hooks = self.hooks.joined(given.pop("hooks", ()))
@@ -134,12 +144,20 @@ class LoadedDenoiser:
                 x.to(self.device, self.dtype),
                 timestep.to(self.device),
                 context.to(self.device, self.dtype),
-                class_labels=None if y is None else y.to(self.device, self.dtype),
+                class_labels=self._labels(y),
                 down_block_additional_residuals=down,
                 mid_block_additional_residual=middle,
                 return_dict=False,
             )
         return out[0].float()
+
+    def _labels(self, y: Tensor | None) -> Tensor | None:
+        """The vector input, or numbers where the network has a table of them."""
+        if y is None:
+            return None
+        if self.layout.classes:
+            return y[:, 0].to(self.device, torch.long)
+        return y.to(self.device, self.dtype)
 
 
 def _residuals(control: Control | None) -> tuple[tuple[Any, ...] | None, Any]:
@@ -150,12 +168,14 @@ def _residuals(control: Control | None) -> tuple[tuple[Any, ...] | None, Any]:
     return down, next((r for r in control["middle"] if r is not None), 0.0)
 
 
-def sd_alphas_cumprod() -> Tensor:
-    """Products of 1 - beta of Stable Diffusion's scaled-linear training schedule, (1000,) float64.
+def sd_alphas_cumprod(first: float = 0.00085, last: float = 0.012) -> Tensor:
+    """Products of 1 - beta of a scaled-linear training schedule, (1000,) float64.
+
+    Without ends it is Stable Diffusion's own.
 
     Source: Rombach et al. 2022, "High-Resolution Image Synthesis with Latent Diffusion Models".
     """
-    betas = torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float64) ** 2
+    betas = torch.linspace(first**0.5, last**0.5, 1000, dtype=torch.float64) ** 2
     return torch.cumprod(1 - betas, 0)
 
 
@@ -180,6 +200,7 @@ def encoder_config(layout: UnetLayout) -> dict[str, Any]:
         "norm_num_groups": layout.groups,
         "class_embed_type": "projection" if layout.adm else None,
         "projection_class_embeddings_input_dim": layout.adm,
+        "only_cross_attention": layout.only_cross or False,
     }
 
 
@@ -188,6 +209,7 @@ def unet_config(layout: UnetLayout) -> dict[str, Any]:
     up = ("CrossAttnUpBlock2D" if d else "UpBlock2D" for d in reversed(layout.depth))
     return {
         **encoder_config(layout),
+        "num_class_embeds": layout.classes,
         "out_channels": layout.out_channels,
         "up_block_types": tuple(up),
     }

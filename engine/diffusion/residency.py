@@ -6,7 +6,6 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
@@ -25,6 +24,7 @@ from engine.diffusion.network import LoadedDenoiser, sd_alphas_cumprod
 from engine.diffusion.network_hooks import network_hooks
 from engine.diffusion.patches import Change, PatchTarget, WeightOf, plan_patches
 from engine.diffusion.precision import Precision, compute_dtype
+from engine.diffusion.single_file import recipe_file
 from engine.diffusion.t5_text import T5Tower
 from engine.diffusion.t5_tokenizer import t5_tokenizer
 from engine.diffusion.text import LoadedText, TextTower, Tower
@@ -32,7 +32,7 @@ from engine.diffusion.transformer import LoadedTransformer
 from engine.diffusion.unclip import embed_statistics
 from engine.diffusion.upscaler import LoadedUpscaler, upscaler_source
 from engine.diffusion.vae import LoadedVae
-from engine.diffusion.weightfile import WeightFile, open_weights
+from engine.diffusion.weightfile import WeightFile
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -64,7 +64,7 @@ class BaseWeights:
 
     def __init__(self, source: PartSource) -> None:
         self.source = source
-        self._shared: WeakValueDictionary[str, nn.Parameter] = WeakValueDictionary()
+        self._shared: WeakValueDictionary[object, nn.Parameter] = WeakValueDictionary()
 
     def raw(self, name: str) -> Tensor:
         """A weight as the file holds it, mapped; what is packed or scaled there comes in fp32."""
@@ -100,12 +100,12 @@ class BaseWeights:
 
     def shared(self, name: str, device: torch.device, dtype: torch.dtype | None) -> nn.Parameter:
         """A weight for a network; the same tensor for all that use it at the same time."""
-        parameter = self._shared.get(name)
+        dtype = dtype or self.stored_dtype(name)
+        key = (name, device, dtype)
+        parameter = self._shared.get(key)
         if parameter is None:
-            parameter = nn.Parameter(
-                self.raw(name).to(device, dtype or self.stored_dtype(name)), requires_grad=False
-            )
-            self._shared[name] = parameter
+            parameter = nn.Parameter(self.raw(name).to(device, dtype), requires_grad=False)
+            self._shared[key] = parameter
         return parameter
 
 
@@ -210,10 +210,11 @@ class ModelPool:
             return tuple(_status(entry) for entry in self._entries.values())
 
     def _find(self, recipe: Recipe) -> _Entry:
-        key = (recipe.weights_identity, recipe.option("storage"))
+        device, dtype = self._place(recipe)
+        key = (recipe.weights_identity, device, dtype, recipe.option("storage"))
         entry = self._entries.get(key)
         if entry is None:
-            entry = self._load(recipe)
+            entry = self._load(recipe, device, dtype)
             self._entries[key] = entry
         self._entries.move_to_end(key)
         self._make_room(entry)
@@ -231,15 +232,20 @@ class ModelPool:
     def _budget(self) -> int:
         return self.budget_bytes or default_budget(self.device)
 
-    def _load(self, recipe: Recipe) -> _Entry:
+    def _place(self, recipe: Recipe) -> tuple[torch.device, torch.dtype]:
+        """Where a part runs and in which type; a recipe may ask for another one."""
+        device = CPU if recipe.option("device") == "cpu" else self.device
+        precision = recipe.option("precision") or self.precision
+        return device, compute_dtype(recipe.part, device, precision)
+
+    def _load(self, recipe: Recipe, device: torch.device, dtype: torch.dtype) -> _Entry:
         base = self._base(recipe)
         module = _build(base.source)
-        dtype = compute_dtype(recipe.part, self.device, self.precision)
         target = PatchTarget(part=recipe.part, source=base.source, weights_of=self._weights_of)
         weights = _Weights(
             base=base,
             changes=plan_patches(recipe.patches, target),
-            device=self.device,
+            device=device,
             dtype=None if recipe.part == "text" else dtype,
             storage=STORAGE.get(recipe.option("storage")),
         )
@@ -257,7 +263,7 @@ class ModelPool:
             recipe=recipe,
             base=base,
             module=module,
-            device=self.device,
+            device=device,
             dtype=dtype,
             own_bytes=own,
             shared_bytes=shared,
@@ -422,7 +428,7 @@ STORAGE = {"fp8_e4m3fn": torch.float8_e4m3fn, "fp8_e5m2": torch.float8_e5m2}
 
 def _source(recipe: Recipe) -> PartSource:
     """How to make the part that a recipe names. Raises: CorruptFile, NotThisFamily."""
-    return SOURCES[recipe.part](open_weights(Path(recipe.files[0].path)))
+    return SOURCES[recipe.part](recipe_file(recipe))
 
 
 def _build(source: PartSource) -> nn.Module:
@@ -489,7 +495,7 @@ def _denoiser(recipe: Recipe, entry: _Entry) -> LoadedDenoiser | LoadedTransform
     return LoadedDenoiser(
         family=recipe.family,
         parameterization_name=recipe.option("prediction") or source.layout.prediction,
-        alphas_cumprod=sd_alphas_cumprod(),
+        alphas_cumprod=sd_alphas_cumprod(*source.layout.betas),
         layout=source.unet,
         unet=entry.module,  # pyright: ignore[reportArgumentType] - build_unet made it
         device=entry.device,
@@ -499,6 +505,7 @@ def _denoiser(recipe: Recipe, entry: _Entry) -> LoadedDenoiser | LoadedTransform
         latent_rgb_factors=source.layout.latent_rgb,
         hooks=network_hooks(recipe.hooks),
         embed_statistics=embed_statistics(source.file),
+        vector=source.layout.vector,
     )
 
 

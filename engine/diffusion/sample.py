@@ -166,6 +166,8 @@ class _Run:
             space=loaded.latent,
             is_joint=loaded.is_joint,
             extras=loaded.extra_conditions,
+            vector=loaded.vector,
+            has_noise_level=loaded.has_noise_level,
             embed_statistics=loaded.embed_statistics,
             seed=seed,
         )

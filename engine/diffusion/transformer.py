@@ -48,6 +48,8 @@ class LoadedTransformer:
     parameterization_name: str = "eps"  # what a "discrete" override starts from
     embed_statistics: None = None
     is_joint: bool = True
+    vector: tuple[str, ...] = ()
+    has_noise_level: bool = False
 
     @property
     def alphas_cumprod(self) -> Tensor:

@@ -60,12 +60,16 @@ class TensorInfo:
 
 @dataclass(frozen=True, kw_only=True)
 class WeightFile:
-    """A weight file by its header; `tensor` maps one tensor from disk without copying it."""
+    """A weight file by its header; `tensor` maps one tensor from disk without copying it.
+
+    A view (see `view`) has the tensors of other files under names of its own.
+    """
 
     path: Path
     infos: Mapping[str, TensorInfo]
     metadata: Mapping[str, str] = field(default_factory=dict)
     pickled: Mapping[str, Tensor] | None = None
+    places: Mapping[str, "Place"] | None = None  # of a view
 
     def __contains__(self, key: str) -> bool:
         return key in self.infos
@@ -81,6 +85,9 @@ class WeightFile:
 
     def tensor(self, key: str) -> Tensor:
         """One tensor; on disk until it is read (it must not be written)."""
+        if self.places is not None:
+            file, name = self.places[key]
+            return file.tensor(name)
         if self.pickled is not None:
             return self.pickled[key]
         info = self.infos[key]
@@ -98,6 +105,19 @@ class WeightFile:
     def _bytes(self) -> Tensor:
         size = self.path.stat().st_size
         return torch.from_file(str(self.path), shared=False, size=size, dtype=torch.uint8)
+
+
+Place = tuple[WeightFile, str]  # a file, and the name of one of its tensors
+
+
+def view(places: Mapping[str, Place], path: Path, metadata: Mapping[str, str]) -> WeightFile:
+    """Tensors of one or several files under other names, as if they were one file."""
+    return WeightFile(
+        path=path,
+        infos={key: file.infos[name] for key, (file, name) in places.items()},
+        metadata=metadata,
+        places=places,
+    )
 
 
 def open_weights(path: Path) -> WeightFile:

@@ -55,8 +55,11 @@ class Digests:
     def digest(self, path: Path, progress: Progress | None = None) -> str:
         """The SHA-256 of a file (hex); `progress` is told while the file is read.
 
+        For a folder see `folder_digest`.
         Raises: MissingModel, StorageError.
         """
+        if path.is_dir():
+            return self.folder_digest(path, progress)
         try:
             stamp = _stamp(path)
             known = self.known(path)
@@ -118,6 +121,8 @@ class Digests:
             with suppress(OSError):
                 os.setpriority(os.PRIO_PROCESS, 0, 19)
         for path in files:
+            if path.is_dir():
+                continue  # a model in diffusers' layout: read when it is used
             if self._stop.is_set():
                 return
             with suppress(OSError):

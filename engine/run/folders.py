@@ -42,7 +42,11 @@ KINDS: Mapping[str, tuple[str, ...]] = {
     "vae_approx": ("vae_approx",),
 }
 ALIASES: Mapping[str, str] = {"clip": "text_encoders", "unet": "diffusion_models"}
-EXTENSIONS: Mapping[str, frozenset[str]] = {"configs": frozenset((".yaml",))}
+EXTENSIONS: Mapping[str, frozenset[str]] = {
+    "configs": frozenset((".yaml",)),
+    "diffusers": frozenset((".json",)),
+}
+INDEX = "/model_index.json"  # what makes a folder a model in diffusers' layout
 
 _RESERVED = re.compile(r"(?i)(con|prn|aux|nul|com[0-9]|lpt[0-9])( *\..*)?")
 _DRIVE = re.compile(r"[A-Za-z]:")
@@ -104,7 +108,7 @@ class Folders:
     def list_files(self, folder: str) -> Sequence[str]:
         """The names of the files in a folder, sorted, with `/` between sub-folders.
 
-        Those of datasets are folders.
+        Those of datasets are folders, and so are models in diffusers' layout.
         """
         names: dict[str, None] = {}
         if folder == DATASETS:
@@ -114,6 +118,8 @@ class Folders:
             for name in self._listing(root).names:
                 if extensions is None or f".{name.rpartition('.')[2].lower()}" in extensions:
                     names[name] = None
+        if folder == "diffusers":
+            return sorted(n.removesuffix(INDEX) for n in names if n.endswith(INDEX))
         for files in self.loose:
             names |= dict.fromkeys(files.of_kind(ALIASES.get(folder, folder)))
         return sorted(names)
@@ -150,6 +156,8 @@ class Folders:
         roots = self.paths(folder)
         for root in roots:
             path = _inside(root, relative) if self._is_ours(folder, root) else root / relative
+            if folder == "diffusers" and Path(f"{path}{INDEX}").is_file():
+                return path
             if path.is_dir() if folder == DATASETS else path.is_file():
                 return path
         for files in self.loose:

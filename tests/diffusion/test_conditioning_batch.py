@@ -123,7 +123,8 @@ def test_texts_of_unequal_length_are_repeated_to_fit() -> None:
 def test_sdxl_s_vector_holds_pooled_text_and_sizes() -> None:
     pooled = torch.arange(4.0)[None]
     options = {"pooled_output": pooled, "width": 1024, "height": 768, "crop_w": 8}
-    fields = {"adm_channels": 4 + 6 * 256}
+    numbers = ("height", "width", "crop_h", "crop_w", "target_height", "target_width")
+    fields = {"adm_channels": 4 + 6 * 256, "vector": numbers}
     _, echo = predicted([prompt(1.0, **options), prompt(0.0, pooled_output=pooled)], **fields)
     y = echo.batches[0].y
     assert y is not None and y.shape == (2, 4 + 6 * 256)

@@ -1,7 +1,6 @@
 """Families are told apart by structure, at any width; unknown files get every family's reason."""
 
 import random
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -29,54 +28,16 @@ from tests.tiny_checkpoint import (
     clip_keys,
     control_keys,
     fill,
-    open_clip_keys,
     tiny_keys,
     unet_keys,
     vae_keys,
 )
-from tests.tiny_transformer import whole_flux_keys, whole_sd3_keys
+from tests.tiny_families import KEYS
 
 
 def save(path: Path, keys: Keys, metadata: dict[str, str] | None = None) -> Path:
     save_file(fill(keys), path, metadata=TINY_METADATA | (metadata or {}))
     return path
-
-
-def sd2_keys() -> Keys:
-    keys = Keys()
-    unet_keys(keys, is_linear=True)
-    vae_keys(keys)
-    open_clip_keys(keys, "cond_stage_model.model.")
-    return keys
-
-
-def sdxl_keys() -> Keys:
-    keys = Keys()
-    unet_keys(keys, depth=(0, 2), middle_depth=2, context=32, is_linear=True, adm=1552)
-    vae_keys(keys)
-    clip_keys(keys, "conditioner.embedders.0.transformer.text_model.")
-    open_clip_keys(keys, "conditioner.embedders.1.model.")
-    return keys
-
-
-def sd2_unclip_keys() -> Keys:
-    keys = Keys()
-    unet_keys(keys, is_linear=True, adm=16)
-    vae_keys(keys)
-    open_clip_keys(keys, "cond_stage_model.model.")
-    for name in ("mean", "std"):
-        keys[f"noise_augmentor.data_{name}"] = ((1, 8), 0.1, 1.0)
-    return keys
-
-
-KEYS: dict[str, Callable[[], Keys]] = {
-    "sd1": tiny_keys,
-    "sd2": sd2_keys,
-    "sd2_unclip": sd2_unclip_keys,
-    "sdxl": sdxl_keys,
-    "sd3": whole_sd3_keys,
-    "flux": whole_flux_keys,
-}
 
 
 @pytest.mark.parametrize("family", [f.name for f in FAMILIES])

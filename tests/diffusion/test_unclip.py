@@ -14,9 +14,9 @@ from nodes.clip_vision import clip_vision_encode, load_unclip_checkpoint, unclip
 from nodes.conditioning import clip_text_encode
 from nodes.sampling import ksampler
 from nodes.vae import vae_decode
-from tests.diffusion.test_families import sd2_unclip_keys
 from tests.nodes.context import Context, context
 from tests.tiny_checkpoint import TINY_METADATA, fill
+from tests.tiny_families import sd2_unclip_keys
 
 STATISTICS = EmbedStatistics(mean=torch.full((1, 8), 0.2), spread=torch.full((1, 8), 1.5))
 

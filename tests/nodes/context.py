@@ -23,7 +23,7 @@ class FolderFiles:
         path = (
             root if folder in ("input", "output", "temp", "user") else self.base / "models" / folder
         ) / name
-        if not (path.is_dir() if folder == "datasets" else path.is_file()):
+        if not (path.is_dir() if folder in ("datasets", "diffusers") else path.is_file()):
             raise MissingModel(f"{folder} has no file {name}.")
         return path
 

@@ -37,6 +37,8 @@ class ToyNetwork:
     in_channels = 4
     context_dim = 8
     adm_channels = None
+    vector = ()
+    has_noise_level = False
     embed_statistics = None
     sampling = None
     is_joint = False

@@ -102,3 +102,4 @@ def test_a_folder_digest_is_of_names_and_content(tmp_path: Path, monkeypatch: py
     assert digests.folder_digest(folder) == stamped
     os.utime(folder / "z.png", (2, 2))
     assert digests.folder_digest(folder) != stamped
+    assert digests.digest(folder) == digests.folder_digest(folder)

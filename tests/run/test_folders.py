@@ -222,3 +222,14 @@ def test_datasets_are_folders_of_input_models_and_allowed_places(tmp_path: Path)
     (tmp_path / "input/link").symlink_to(tmp_path / "outside")
     with pytest.raises(UnsafePath):
         folders.resolve("datasets", "link")
+
+
+def test_models_in_diffusers_layout_are_their_folders(folders: Folders):
+    root = folders.base / "models/diffusers/sd/boat"
+    (root / "unet").mkdir(parents=True)
+    (root / "model_index.json").write_text("{}")
+    (root / "unet/config.json").write_text("{}")
+    assert folders.list_files("diffusers") == ["sd/boat"]
+    assert folders.resolve("diffusers", "sd/boat") == root
+    with pytest.raises(MissingModel, match="sd/boot"):
+        folders.resolve("diffusers", "sd/boot")

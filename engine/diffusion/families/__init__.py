@@ -1,7 +1,16 @@
 """The table of model families: each tells from a header whether a checkpoint is its own."""
 
 from engine.api.errors import NotThisFamily
-from engine.diffusion.families import flux, sd1, sd2, sd2_unclip, sd3, sdxl
+from engine.diffusion.families import (
+    flux,
+    sd1,
+    sd2,
+    sd2_unclip,
+    sd3,
+    sd_x4_upscaler,
+    sdxl,
+    sdxl_refiner,
+)
 from engine.diffusion.families.base import CheckpointLayout, ModelFamily
 from engine.diffusion.weightfile import WeightFile
 
@@ -10,6 +19,8 @@ FAMILIES: tuple[ModelFamily, ...] = (
     sd2.FAMILY,
     sd2_unclip.FAMILY,
     sdxl.FAMILY,
+    sdxl_refiner.FAMILY,
+    sd_x4_upscaler.FAMILY,
     sd3.FAMILY,
     flux.FAMILY,
 )

@@ -15,7 +15,9 @@ class UnetLayout:
     """Sizes of a cross-attention UNet, read from names and shapes.
 
     `depth` counts transformer layers per level (0: none). Either `heads` (SD1.x) or `head_width`
-    (later families) decides the attention heads. `adm` is the width of the vector input `y`.
+    (later families) decides the attention heads. `adm` is the width of the vector input `y`;
+    `classes` counts the numbers that may stand in its place. On levels that are `only_cross` both
+    attentions read the text.
     """
 
     prefix: str
@@ -32,6 +34,8 @@ class UnetLayout:
     groups: int = 32
     heads: int | None = None
     head_width: int | None = None
+    classes: int | None = None
+    only_cross: tuple[bool, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,6 +139,8 @@ class CheckpointLayout:
     A denoiser is a `unet` or a `transformer`. `sampling` is what the family means by its output
     where that is no prediction at discrete times (see `parameterization`).
     `latent_rgb` gives a rough picture of a latent: red, green and blue, -1..1, per latent channel.
+    `vector` names the numbers that the vector input holds beside the pooled text. `betas` are the
+    ends of the training schedule.
     """
 
     family: str
@@ -147,6 +153,8 @@ class CheckpointLayout:
     sampling: tuple[object, ...] | None = None
     native_size: int = 512
     latent_rgb: tuple[tuple[float, ...], ...] | None = None
+    vector: tuple[str, ...] = ()
+    betas: tuple[float, float] = (0.00085, 0.012)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

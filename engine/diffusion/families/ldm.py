@@ -62,7 +62,7 @@ def read_unet(file: WeightFile, prefix: str = UNET) -> UnetLayout:
     if any(w % width for w in widths):
         raise NotThisFamily(f"has level widths {widths} that are no multiples of {width}")
     out = file.shape(f"{prefix}out.2.weight")
-    adm = f"{prefix}label_emb.0.0.weight"
+    adm, classes = f"{prefix}label_emb.0.0.weight", f"{prefix}label_emb.weight"
     return UnetLayout(
         prefix=prefix,
         in_channels=in_channels,
@@ -76,6 +76,23 @@ def read_unet(file: WeightFile, prefix: str = UNET) -> UnetLayout:
         is_linear=len(file.shape(f"{prefix}middle_block.1.proj_in.weight")) == 2,
         adm=sizes(file, adm, 2)[1] if adm in file else None,
         groups=groups,
+        classes=sizes(file, classes, 2)[0] if classes in file else None,
+        only_cross=_only_cross(file, prefix, widths, depth, blocks),
+    )
+
+
+def _only_cross(
+    file: WeightFile, prefix: str, widths: list[int], depth: tuple[int, ...], blocks: int
+) -> tuple[bool, ...]:
+    """For each level, whether its first attention reads the text, as the second one does.
+
+    Where text and level are equally wide, it reads the picture.
+    """
+    first = (1 + level * (blocks + 1) for level in range(len(widths)))
+    keys = (f"{prefix}input_blocks.{n}.1.transformer_blocks.0.attn1.to_k.weight" for n in first)
+    return tuple(
+        bool(layers) and file.shape(key)[-1:] != (width,)
+        for key, width, layers in zip(keys, widths, depth, strict=True)
     )
 
 

@@ -14,6 +14,8 @@ def match(file: WeightFile) -> CheckpointLayout:
     unet = read_unet(file)
     if unet.adm is not None:
         raise NotThisFamily("has a vector input (label_emb)")
+    if unet.classes is not None:
+        raise NotThisFamily("has class labels (label_emb.weight)")
     if unet.is_linear:
         raise NotThisFamily("has linear projections around its transformers")
     text = read_clip(file, CLIP_L)

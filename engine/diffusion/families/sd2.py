@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from engine.api.errors import NotThisFamily
-from engine.diffusion.families.base import CheckpointLayout, ModelFamily, Prediction
+from engine.diffusion.families.base import CheckpointLayout, ModelFamily, Prediction, TextLayout
 from engine.diffusion.families.ldm import number, read_open_clip, read_unet, read_vae
 from engine.diffusion.families.prediction import stated_prediction
 from engine.diffusion.weightfile import WeightFile
@@ -14,6 +14,8 @@ def match(file: WeightFile) -> CheckpointLayout:
     unet = read_unet(file)
     if unet.adm is not None:
         raise NotThisFamily("has a vector input (label_emb)")
+    if unet.classes is not None:
+        raise NotThisFamily("has class labels (label_emb.weight)")
     if not unet.is_linear:
         raise NotThisFamily("has convolutions around its transformers")
     text = read_open_clip(file, "cond_stage_model.model.", name="h")
@@ -24,10 +26,15 @@ def match(file: WeightFile) -> CheckpointLayout:
         family=FAMILY.name,
         unet=replace(unet, head_width=number(file, "weft.unet.head_width", 64)),
         vae=read_vae(file),
-        text=(replace(text, layer=-2),) if text else (),
+        text=(replace(text, layer=penultimate(text)),) if text else (),
         prediction=prediction,
         native_size=number(file, "weft.native_size", 768 if prediction == "v" else 512),
     )
+
+
+def penultimate(text: TextLayout) -> int:
+    """The layer before the last of OpenCLIP's 24; some files leave the last one out."""
+    return -1 if text.layers == 23 else -2
 
 
 def _guessed_prediction(file: WeightFile) -> Prediction:
