@@ -130,7 +130,8 @@ def fit(
         data=data,
     )
     state = TrainState(generator=torch.Generator().manual_seed(seed))
-    with torch.random.fork_rng(devices=[]):  # networks with dropout draw from the global generator
+    # Nodes are called without gradients; networks with dropout draw from the global generator.
+    with torch.enable_grad(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         if path is not None and not load_state(path, state, trainee):
             save_state(path, state, trainee)  # a full disk shows now, not after hours

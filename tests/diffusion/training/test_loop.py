@@ -123,3 +123,11 @@ def test_a_loss_that_is_not_finite_stops_the_run() -> None:
 
     with pytest.raises(EngineError, match="diverged"):
         fit(net, broken, LoopConfig(optimizer=FAST, steps=5), seed=1)
+
+
+def test_it_trains_where_gradients_are_off_as_they_are_for_nodes() -> None:
+    net = torch.nn.Linear(2, 1)
+    before = net.weight.detach().clone()
+    with torch.no_grad():
+        fit(net, lambda *_: net(torch.ones(1, 2)).pow(2).mean(), LoopConfig(steps=2), seed=0)
+    assert not torch.equal(net.weight, before)
