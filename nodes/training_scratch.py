@@ -1,4 +1,4 @@
-"""Nodes that train a network of its own: upscalers."""
+"""Nodes that train a network of its own: upscalers, ControlNets."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -6,9 +6,12 @@ from typing import Annotated
 
 from engine.api import (
     Choice,
+    Clip,
+    ControlNet,
     Dataset,
     Float,
     Int,
+    Model,
     NodeOutput,
     RunContext,
     Text,
@@ -18,6 +21,9 @@ from engine.api import (
     node,
 )
 from engine.api.node import Widget
+from engine.diffusion.checkpoint import open_controlnet
+from engine.diffusion.training.control import Control
+from engine.diffusion.training.finetune import FineTune
 from engine.diffusion.training.node_runs import train_in_node
 from engine.diffusion.training.settings import TrainingSettings as Settings
 from engine.diffusion.training.settings import with_rate
@@ -106,4 +112,54 @@ def train_upscaler(
     return NodeOutput(result=(model, file.name), ui=ui)  # pyright: ignore[reportReturnType]
 
 
-NODES = [train_upscaler]
+@node(
+    "TrainControlNet",
+    title="Train ControlNet",
+    category=_CATEGORY,
+    output_names=("CONTROL_NET", "control_net_name"),
+    search=("fine-tune", "condition", "edges", "training"),
+    is_output=True,
+)
+def train_controlnet(
+    model: Model,
+    clip: Clip,
+    vae: Vae,
+    dataset: Dataset,
+    name: Annotated[str, Text("my-controlnet")],
+    steps: Annotated[int, _steps(2000)],
+    learning_rate: Annotated[float, _rate(1e-5)],
+    caption_dropout: Annotated[
+        float,
+        Float(
+            0.5, min=0.0, max=1.0, step=0.05,
+            tooltip="Share of captions left empty, so that it learns to read the pictures.",
+        ),
+    ],
+    condition_dropout: Annotated[
+        float,
+        Float(0.0, min=0.0, max=1.0, step=0.05, tooltip="Share of condition pictures left black."),
+    ],
+    seed: _Seed,
+    ctx: RunContext,
+    settings: TrainingSettings | None = None,
+) -> tuple[ControlNet, str]:  # fmt: skip
+    """Trains a ControlNet: it lets pictures such as edges, depth or poses steer what the model
+    draws. The dataset needs a condition picture for each picture; the model itself is not changed.
+    The sample pictures show condition and result."""
+    shared = _settings(settings, learning_rate, steps)
+    job = FineTune(
+        method=Control(condition_dropout=condition_dropout),
+        model=model,
+        clip=clip,
+        vae=vae,
+        dataset=dataset,
+        steps=steps,
+        seed=seed,
+        settings=replace(shared, batches=replace(shared.batches, caption_dropout=caption_dropout)),
+    )
+    file, ui = train_in_node(ctx, job, name)
+    control = open_controlnet(Path(file.path), file.digest, file.name)
+    return NodeOutput(result=(control, file.name), ui=ui)  # pyright: ignore[reportReturnType]
+
+
+NODES = [train_upscaler, train_controlnet]

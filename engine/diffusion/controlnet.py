@@ -98,11 +98,18 @@ def build_control(
     layout: UnetLayout, hint_channels: int, hint_widths: tuple[int, ...]
 ) -> "ControlNetModel":
     """The ControlNet without weights (on the meta device)."""
+    with torch.device("meta"):
+        return new_control(layout, hint_channels, hint_widths)
+
+
+def new_control(
+    layout: UnetLayout, hint_channels: int, hint_widths: tuple[int, ...]
+) -> "ControlNetModel":
+    """A ControlNet with random weights, that adds nothing as yet."""
     # Imported on use: diffusers takes seconds, and listing nodes must not wait for it.
     from diffusers.models.controlnets.controlnet import ControlNetModel
 
     config = encoder_config(layout)
     config["conditioning_channels"] = hint_channels
     config["conditioning_embedding_out_channels"] = hint_widths
-    with torch.device("meta"):
-        return ControlNetModel(**config)
+    return ControlNetModel(**config)

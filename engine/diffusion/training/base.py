@@ -1,5 +1,6 @@
 """The model that a training starts from: networks of its own, and what must be known of them."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -74,13 +75,26 @@ class Base:
             encoded = vae.model.encode(pixels.to(vae.device, vae.dtype), return_dict=False)[0]
             return torch.cat([encoded.mean, encoded.logvar], 1).float().cpu()
 
-    def predict(self, noisy: Tensor, t: Tensor, context: Tensor, y: Tensor | None) -> Tensor:
-        """The network's raw output, with gradients. Shapes: as `LoadedDenoiser.predict`."""
+    def predict(
+        self,
+        noisy: Tensor,
+        t: Tensor,
+        context: Tensor,
+        y: Tensor | None,
+        residuals: tuple[Sequence[Tensor], Tensor] | None = None,
+    ) -> Tensor:
+        """The network's raw output, with gradients. Shapes: as `LoadedDenoiser.predict`.
+
+        `residuals` are what a ControlNet adds to the skip connections and to the middle.
+        """
+        down, middle = residuals or (None, None)
         return self.denoiser.unet(
             noisy.to(self.device),
             t.to(self.device),
             encoder_hidden_states=context,
             class_labels=y,
+            down_block_additional_residuals=down,
+            mid_block_additional_residual=middle,
             return_dict=False,
         )[0]
 
@@ -95,8 +109,16 @@ class Base:
         return torch.cat([pooled, torch.stack(rows).to(pooled)], 1)
 
 
-def open_base(pool: "ModelPool", model: Recipe, clip: Recipe | None, vae: Recipe | None) -> Base:
+def open_base(
+    pool: "ModelPool",
+    model: Recipe,
+    clip: Recipe | None,
+    vae: Recipe | None,
+    extra_channels: tuple[int, ...] = (0,),
+) -> Base:
     """Networks of a training's own, for models that it can train; each frozen as yet.
+
+    `extra_channels` are the numbers of channels that a model may take beside its latent.
 
     Raises: NodeError, ModelError, CorruptFile.
     """
@@ -110,10 +132,11 @@ def open_base(pool: "ModelPool", model: Recipe, clip: Recipe | None, vae: Recipe
             f"A model that samples as {parameterization.kind} cannot be trained here.",
             hint="Take out the ModelSampling node before the training node.",
         )
-    if denoiser.in_channels != denoiser.latent.channels:
+    if denoiser.in_channels - denoiser.latent.channels not in extra_channels:
+        wanted = " or ".join(str(denoiser.latent.channels + n) for n in extra_channels)
         raise NodeError(
             f"The model takes {denoiser.in_channels} channels, as inpainting models do; this "
-            f"method trains models that take {denoiser.latent.channels}.",
+            f"method trains models that take {wanted}.",
             hint="Load the plain checkpoint of the same family.",
         )
     text = pool.own_copy(clip)

@@ -26,6 +26,26 @@ from engine.diffusion.training.text_context import Context
 Encode = Callable[[Sequence[str]], Context]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Noisy:
+    """What a network is asked in one step, and the pictures that it comes from.
+
+    Shapes: x and clean (B, C, h, w), t (B,), context (B, T, D), y (B, adm).
+    """
+
+    x: Tensor
+    t: Tensor
+    context: Tensor
+    y: Tensor | None
+    clean: Tensor
+    draws: tuple[Draw, ...]
+    data: Batches
+
+
+Predict = Callable[[Noisy, torch.Generator], Tensor]
+"""The raw output for noisy latents, with gradients. Shapes: → (B, C, h, w)."""
+
+
 class Latents:
     """Encoded pictures; each is encoded alone, so that its latent never depends on its company.
 
@@ -63,6 +83,7 @@ class DenoisingLoss:
     latents: Latents
     settings: ObjectiveSettings
     encode: Encode
+    predict: Predict | None = None
 
     def __call__(self, progress: float, generator: torch.Generator) -> Tensor:
         base, settings = self.base, self.settings
@@ -74,7 +95,19 @@ class DenoisingLoss:
         context = self.encode([d.text for d in draws])
         sizes = torch.tensor([d.placing.time_ids for d in draws])
         y = base.vector(context.pooled, sizes)
-        predicted = base.predict(add_noise(x0, noise, alpha), t, context.embeds, y)
+        noisy = Noisy(
+            x=add_noise(x0, noise, alpha),
+            t=t,
+            context=context.embeds,
+            y=y,
+            clean=x0,
+            draws=draws,
+            data=self.data,
+        )
+        if self.predict is not None:
+            predicted = self.predict(noisy, generator)
+        else:
+            predicted = base.predict(noisy.x, t, noisy.context, y)
         target = target_of(base.prediction, x0, noise, alpha).to(predicted.device)
         losses = item_losses(predicted, target, self._masks(draws, predicted))
         if settings.min_snr:

@@ -10,11 +10,11 @@ from torch import Tensor
 from engine.api.recipe import Recipe
 from engine.diffusion.training.base import Base, open_base
 from engine.diffusion.training.data.batches import Batches, BatchOptions
-from engine.diffusion.training.denoising import DenoisingLoss, Encode, Latents
+from engine.diffusion.training.denoising import DenoisingLoss, Latents
 from engine.diffusion.training.job import Job, Places, Trainable
-from engine.diffusion.training.methods import Method
+from engine.diffusion.training.methods import Method, Prepared
 from engine.diffusion.training.samples import sample_pictures
-from engine.diffusion.training.settings import SampleSettings, TrainingSettings
+from engine.diffusion.training.settings import TrainingSettings
 
 if TYPE_CHECKING:
     from engine.diffusion.residency import ModelPool
@@ -48,10 +48,11 @@ class FineTune(Job):
 
     def check(self) -> None:
         super().check()
-        self.method.check([e.text for e in self.dataset.examples if not e.is_class])
+        self.method.check(self.dataset)
 
     def prepare(self, pool: "ModelPool", places: Places) -> Trainable:
-        base = open_base(pool, self.model, self.clip, self.vae)
+        extra = self.method.extra_channels
+        base = open_base(pool, self.model, self.clip, self.vae, extra)
         data = Batches(self.dataset, batch_options(self.settings, base, self.seed))
         prepared = self.method.prepare(base, torch.Generator().manual_seed(self.seed))
         if self.settings.gradient_checkpointing:
@@ -62,17 +63,25 @@ class FineTune(Job):
             latents=Latents(base, data, places.latents),
             settings=self.settings.objective,
             encode=prepared.encode,
+            predict=prepared.predict,
         )
         return Trainable(
             net=prepared.net,
             loss=loss,
             tensors=prepared.tensors,
-            pictures=lambda: _pictures(base, prepared.encode, self.settings.samples),
+            pictures=lambda: self._pictures(base, prepared),
             data=data,
             metadata=prepared.metadata,
             factors=self.method.factors,
             release=prepared.release,
         )
+
+
+    def _pictures(self, base: Base, prepared: Prepared) -> Tensor | None:
+        samples = self.settings.samples
+        if prepared.pictures is not None:
+            return prepared.pictures(self.dataset, samples)
+        return sample_pictures(base, prepared.encode, samples) if samples.prompts else None
 
 
 def base_identity(*parts: Recipe | None) -> list[str]:
@@ -96,7 +105,3 @@ def save_memory(base: Base) -> None:
     """Activations are computed again on the way back instead of kept."""
     base.unet.train()
     base.unet.enable_gradient_checkpointing()  # pyright: ignore[reportCallIssue]
-
-
-def _pictures(base: Base, encode: Encode, samples: SampleSettings) -> Tensor | None:
-    return sample_pictures(base, encode, samples) if samples.prompts else None

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor, nn
 
 from engine.api.errors import NodeError
@@ -135,11 +136,12 @@ def train(job: Job, pool: "ModelPool", places: Places, watch: Watch = lambda _: 
     target = find_target(places.result, job.run)
     if target.is_finished:
         return target.path
-    prepared = job.prepare(pool, places)
-    try:
-        _Run(job=job, prepared=prepared, places=places, watch=watch).train(target)
-    finally:
-        prepared.release()
+    with torch.enable_grad():  # nodes are called without
+        prepared = job.prepare(pool, places)
+        try:
+            _Run(job=job, prepared=prepared, places=places, watch=watch).train(target)
+        finally:
+            prepared.release()
     return target.path
 
 

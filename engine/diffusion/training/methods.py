@@ -26,16 +26,23 @@ from engine.diffusion.training.adapters import (
 )
 from engine.diffusion.training.base import Base
 from engine.diffusion.training.checkpoint_file import checkpoint_tensors
-from engine.diffusion.training.denoising import Encode
+from engine.diffusion.training.data.dataset import Dataset
+from engine.diffusion.training.denoising import Encode, Predict
+from engine.diffusion.training.settings import SampleSettings
 from engine.diffusion.training.text_context import Context, Placeholder, encode_captions
 from engine.diffusion.weightfile import open_weights
+
+
+Pictures = Callable[[Dataset, SampleSettings], Tensor]
+"""Sample pictures with the present weights. Shapes: (N, H, W, 3) 0..1."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Prepared:
     """A method on a base: the net whose weights learn, how captions are read, what is saved.
 
-    `tensors` gives the file's content from the present weights; `release` undoes hooks.
+    `tensors` gives the file's content from the present weights; `release` undoes hooks. `predict`
+    is there where the network is not called alone, `pictures` where prompts do not show enough.
     """
 
     net: nn.Module
@@ -43,6 +50,8 @@ class Prepared:
     tensors: Callable[[], Mapping[str, Tensor]]
     metadata: Mapping[str, str] = field(default_factory=dict)
     release: Callable[[], None] = lambda: None
+    predict: Predict | None = None
+    pictures: Pictures | None = None
 
 
 class Method(Protocol):
@@ -61,16 +70,26 @@ class Method(Protocol):
         """Shares of the learning rate, by the start of a weight's name within the net."""
         ...
 
-    def check(self, captions: Sequence[str]) -> None:
-        """Raises: NodeError, where captions are not such that the method can learn from them."""
+    @property
+    def extra_channels(self) -> tuple[int, ...]:
+        """How many channels beside its latent a base model may take."""
+        ...
+
+    def check(self, dataset: Dataset) -> None:
+        """Raises: NodeError, where a dataset is not such that the method can learn from it."""
         ...
 
     def prepare(self, base: Base, generator: torch.Generator) -> Prepared: ...
 
 
-def require_captions(captions: Sequence[str]) -> None:
+def captions_of(dataset: Dataset) -> list[str]:
+    """The captions of all but class pictures."""
+    return [e.text for e in dataset.examples if not e.is_class]
+
+
+def require_captions(dataset: Dataset) -> None:
     """Raises: NodeError, where all are empty."""
-    if not any(caption.strip() for caption in captions):
+    if not any(caption.strip() for caption in captions_of(dataset)):
         raise NodeError(
             "No picture has a caption, so that the model would learn to ignore prompts.",
             hint="Put a .txt file beside each picture, or give one caption for all.",
@@ -93,13 +112,14 @@ class Lora:
 
     title = "LoRA"
     folder = "loras"
+    extra_channels = (0,)
 
     @property
     def factors(self) -> tuple[tuple[str, float], ...]:
         return (("unet/", 1.0), ("", self.text_factor))
 
-    def check(self, captions: Sequence[str]) -> None:
-        require_captions(captions)
+    def check(self, dataset: Dataset) -> None:
+        require_captions(dataset)
 
     def prepare(self, base: Base, generator: torch.Generator) -> Prepared:
         has_conv = self.targets == "all" and self.shape.conv_rank > 0
@@ -144,13 +164,14 @@ class FullTraining:
 
     title = "full training"
     folder = "checkpoints"
+    extra_channels = (0,)
 
     @property
     def factors(self) -> tuple[tuple[str, float], ...]:
         return (("text.", self.text_factor),)
 
-    def check(self, captions: Sequence[str]) -> None:
-        require_captions(captions)
+    def check(self, dataset: Dataset) -> None:
+        require_captions(dataset)
 
     def prepare(self, base: Base, generator: torch.Generator) -> Prepared:
         parts = {"unet": base.unet}
@@ -186,8 +207,10 @@ class TextualInversion:
     title = "textual inversion"
     folder = "embeddings"
     factors = ()
+    extra_channels = (0,)
 
-    def check(self, captions: Sequence[str]) -> None:
+    def check(self, dataset: Dataset) -> None:
+        captions = captions_of(dataset)
         without = sum(self.word not in caption for caption in captions)
         if not self.word.strip() or without == len(captions):
             raise NodeError(

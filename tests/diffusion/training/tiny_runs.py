@@ -17,8 +17,9 @@ from PIL import Image
 from engine.diffusion.checkpoint import CheckpointParts, open_checkpoint
 from engine.diffusion.residency import ModelPool
 from engine.diffusion.training.adapters import AdapterSettings
+from engine.diffusion.training.control import Control
 from engine.diffusion.training.data.batches import BatchOptions
-from engine.diffusion.training.data.dataset import Dataset, Example
+from engine.diffusion.training.data.dataset import Dataset, Example, change
 from engine.diffusion.training.finetune import FineTune
 from engine.diffusion.training.job import Job, Places
 from engine.diffusion.training.methods import FullTraining, Lora, Method, TextualInversion
@@ -99,9 +100,22 @@ def upscaler_of(folder: Path, **more: Any) -> UpscalerTraining:
     return replace(job, **more)
 
 
+def with_conditions(dataset: Dataset) -> Dataset:
+    """Each picture as its own condition."""
+    return change(
+        dataset, lambda e: replace(e, condition_path=e.path, condition_digest=f"of {e.digest}")
+    )
+
+
+def control_of(folder: Path, **more: Any) -> FineTune:
+    job = job_of(folder, Control(condition_dropout=0.3))
+    return replace(job, dataset=with_conditions(job.dataset), **more)
+
+
 JOBS: dict[str, Callable[[Path], Job]] = {
     **{name: partial(job_of, method=method) for name, method in METHODS.items()},
     "upscaler": upscaler_of,
+    "controlnet": control_of,
 }
 
 
