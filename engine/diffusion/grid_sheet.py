@@ -67,8 +67,8 @@ def _size_of(path: Path) -> tuple[int, int]:
 def _looks(table: GridTable, cell: tuple[int, int]) -> _Looks:
     columns, rows = len(table.labels(0)), len(table.labels(1)) * len(table.labels(2))
     share = min(1.0, MAX_SIDE_PX / (columns * cell[0]), MAX_SIDE_PX / (rows * cell[1]))
-    if min(cell) < _SMALL_CELL_PX and columns * rows <= _FEW:
-        share = math.ceil(_SMALL_CELL_PX / min(cell))
+    if max(cell) < _SMALL_CELL_PX and columns * rows <= _FEW:
+        share = math.ceil(_SMALL_CELL_PX / max(cell))
     width, height = (max(_MIN_CELL_PX, round(side * share)) for side in cell)
     size = max(12, min(40, height // 8))
     font = ImageFont.load_default(size)

@@ -48,11 +48,11 @@ def test_each_cell_stands_in_its_place(
 
 
 def test_a_huge_grid_stays_a_picture_that_can_be_opened(tmp_path: Path):
-    _, paths = table_in(tmp_path, (1,), (2000, 2000))
+    _, paths = table_in(tmp_path, (1,), (2000, 40))
     many = GridTable(
         title="t",
-        axes=[("a", [str(i) for i in range(100)]), ("b", ["x", "y"])],
-        files=dict.fromkeys(product(range(100), range(2)), "cell0.png"),
+        axes=[("a", [str(i) for i in range(20)])],
+        files={(i,): "cell0.png" for i in range(20)},
     )
     sheet = draw_sheet(many, dict.fromkeys(many.files, paths[(0,)]))
     assert sheet.width < MAX_SIDE_PX * 1.2
