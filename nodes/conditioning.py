@@ -105,6 +105,19 @@ def clip_text_encode_sdxl_refiner(
     return [(embeds, {**options, "aesthetic_score": ascore, "width": width, "height": height})]
 
 
+@node("CLIPTextEncodeControlnet", category="_for_testing/conditioning", is_experimental=True)
+def clip_text_encode_controlnet(
+    clip: Clip, conditioning: Conditioning, text: _Prompt, ctx: RunContext
+) -> Conditioning:
+    """Encodes a prompt that only the ControlNets of a conditioning read."""
+    ((embeds, options),) = clip_text_encode(text, clip, ctx=ctx)
+    own = {
+        "cross_attn_controlnet": embeds,
+        "pooled_output_controlnet": options["pooled_output"],
+    }
+    return conditioning_ops.with_options(conditioning, own)
+
+
 @node("CLIPSetLastLayer", title="CLIP Set Last Layer", category=_CATEGORY, search=("clip skip",))
 def clip_set_last_layer(
     clip: Clip, stop_at_clip_layer: Annotated[int, Int(-1, min=-24, max=-1, step=1)]
@@ -213,6 +226,7 @@ NODES = [
     clip_text_encode,
     clip_text_encode_sdxl,
     clip_text_encode_sdxl_refiner,
+    clip_text_encode_controlnet,
     clip_set_last_layer,
     conditioning_combine,
     conditioning_concat,

@@ -8,12 +8,14 @@ from engine.api import (
     ControlNet,
     Float,
     Image,
+    Model,
     RunContext,
     Vae,
     node,
 )
 from engine.diffusion.checkpoint import open_controlnet
 from engine.diffusion.control_link import ControlLink, with_control
+from engine.diffusion.patches import open_control_difference
 
 _CATEGORY = "conditioning/controlnet"
 _Strength = Annotated[float, Float(1.0, min=0.0, max=10.0, step=0.01)]
@@ -26,6 +28,17 @@ def load_controlnet(
     """Opens a ControlNet file."""
     path = ctx.files.resolve("controlnet", control_net_name)
     return open_controlnet(path, ctx.files.digest(path), control_net_name)
+
+
+@node("DiffControlNetLoader", title="Load ControlNet Model (diff)", category="loaders")
+def load_controlnet_difference(
+    model: Model,
+    control_net_name: Annotated[str, Choice(folder="controlnet")],
+    ctx: RunContext,
+) -> ControlNet:
+    """Opens a ControlNet file that holds only its difference from a model; whole ones stay."""
+    path = ctx.files.resolve("controlnet", control_net_name)
+    return open_control_difference(path, ctx.files.digest(path), control_net_name, model)
 
 
 @node("ControlNetApply", title="Apply ControlNet (OLD)", category=_CATEGORY, is_deprecated=True)
@@ -93,4 +106,10 @@ def controlnet_apply_sd3(
     )
 
 
-NODES = [load_controlnet, controlnet_apply, controlnet_apply_advanced, controlnet_apply_sd3]
+NODES = [
+    load_controlnet,
+    load_controlnet_difference,
+    controlnet_apply,
+    controlnet_apply_advanced,
+    controlnet_apply_sd3,
+]

@@ -269,7 +269,59 @@ def sampler_er_sde(
     return SamplerChoice(name="er_sde", options=options)
 
 
+@node("SamplerEulerCFGpp", title="SamplerEulerCFG++", category="_for_testing", is_experimental=True)
+def sampler_euler_cfg_pp(version: Annotated[str, Choice(("regular",))]) -> Sampler:
+    """Euler with CFG++, for a cfg around 1."""
+    return SamplerChoice(name="euler_cfg_pp")
+
+
+@node("SamplerLCMUpscale", category=_SAMPLERS)
+def sampler_lcm_upscale(
+    scale_ratio: Annotated[float, Float(1.0, min=0.1, max=20.0, step=0.01)],
+    scale_steps: Annotated[int, Int(-1, min=-1, max=1000, step=1)],
+    upscale_method: Annotated[
+        str, Choice(("bislerp", "nearest-exact", "bilinear", "area", "bicubic"))
+    ],
+) -> Sampler:
+    """LCM that makes the picture larger on the way; -1 takes half of the steps for that."""
+    options = {
+        "scale_ratio": scale_ratio,
+        "scale_steps": scale_steps,
+        "upscale_method": upscale_method,
+    }
+    return SamplerChoice(name="lcm_upscale", options=options)
+
+
+@node("SamplerSASolver", title="SamplerSASolver", category=_SAMPLERS)
+def sampler_sa_solver(
+    model: Model,
+    eta: Annotated[float, Float(1.0, min=0.0, max=10.0, step=0.01, round=False)],
+    sde_start_percent: Annotated[float, Float(0.2, min=0.0, max=1.0, step=0.001)],
+    sde_end_percent: Annotated[float, Float(0.8, min=0.0, max=1.0, step=0.001)],
+    s_noise: _SNoise,
+    predictor_order: Annotated[int, Int(3, min=1, max=6)],
+    corrector_order: Annotated[int, Int(4, min=0, max=6)],
+    use_pece: bool,
+    simple_order_2: bool,
+) -> Sampler:
+    """SA-Solver with its amount of noise, the part of the process that gets it, and its orders."""
+    options = {
+        "eta": eta,
+        "sde_start_percent": sde_start_percent,
+        "sde_end_percent": sde_end_percent,
+        "s_noise": s_noise,
+        "predictor_order": predictor_order,
+        "corrector_order": corrector_order,
+        "use_pece": use_pece,
+        "simple_order_2": simple_order_2,
+    }
+    return SamplerChoice(name="sa_solver", options=options)
+
+
 NODES = [
+    sampler_euler_cfg_pp,
+    sampler_lcm_upscale,
+    sampler_sa_solver,
     random_noise,
     disable_noise,
     add_noise,

@@ -19,6 +19,32 @@ def load_image(image: _INPUT, ctx: RunContext) -> tuple[Image, Mask]:
     return read_pictures(ctx.files.resolve("input", image))
 
 
+@node(
+    "LoadImageOutput",
+    title="Load Image (from Outputs)",
+    category="image",
+    is_experimental=True,
+)
+def load_image_output(
+    image: Annotated[
+        str,
+        Choice(
+            folder="output",
+            image_upload=True,
+            image_folder="output",
+            remote={
+                "route": "/internal/files/output",
+                "refresh_button": True,
+                "control_after_refresh": "first",
+            },
+        ),
+    ],
+    ctx: RunContext,
+) -> tuple[Image, Mask]:
+    """Opens a picture that was saved before."""
+    return read_pictures(ctx.files.resolve("output", image))
+
+
 @node("LoadImageMask", title="Load Image (as Mask)", category="mask")
 def load_image_mask(
     image: _INPUT,
@@ -130,4 +156,12 @@ def save_picture(
     return NodeOutput(ui={"images": saved})
 
 
-NODES = [load_image, load_image_mask, save_image, save_picture, preview_image, mask_preview]
+NODES = [
+    load_image,
+    load_image_output,
+    load_image_mask,
+    save_image,
+    save_picture,
+    preview_image,
+    mask_preview,
+]

@@ -6,6 +6,7 @@ from engine.api import Choice, Clip, Float, Model, RunContext, Vae, node
 from engine.api.errors import MissingModel
 from engine.api.recipe import FileRef, Recipe
 from engine.diffusion.checkpoint import open_checkpoint, open_vae
+from engine.diffusion.hypernetwork import with_hypernetwork
 from engine.diffusion.lora import add_lora, open_lora
 from engine.diffusion.t5_tokenizer import FILE_NAMES, FOLDER, T5_FAMILIES
 
@@ -90,4 +91,18 @@ def load_lora_model_only(
     return add_lora(model, _lora(ctx, lora_name), strength_model, log=ctx.log)
 
 
-NODES = [load_checkpoint, load_vae, load_lora, load_lora_model_only]
+@node("HypernetworkLoader", title="HypernetworkLoader", category="loaders")
+def load_hypernetwork(
+    model: Model,
+    hypernetwork_name: Annotated[str, Choice(folder="hypernetworks")],
+    strength: Annotated[float, Float(1.0, min=-10.0, max=10.0, step=0.01)],
+    ctx: RunContext,
+) -> Model:
+    """Lets a hypernetwork change how a model reads the prompt."""
+    path = ctx.files.resolve("hypernetworks", hypernetwork_name)
+    with ctx.models.use(model) as loaded:
+        width = loaded.context_dim
+    return with_hypernetwork(model, path, ctx.files.digest(path), strength, width)
+
+
+NODES = [load_checkpoint, load_vae, load_lora, load_lora_model_only, load_hypernetwork]

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Annotated
 
-from engine.api import Conditioning, Float, Int, Model, RunContext, Toggle, node
+from engine.api import Choice, Clip, Conditioning, Float, Int, Model, RunContext, Toggle, node
 from engine.api.node import Widget
 from engine.api.recipe import Hook
 from engine.diffusion import guidance
@@ -15,8 +15,11 @@ from engine.diffusion.attention_patches import (
     TokenMerging,
     scaled_attention,
 )
+from engine.diffusion.deep_shrink import DeepShrink
 from engine.diffusion.freeu import freeu_patch
 from engine.diffusion.mask_steps import differential_mask
+from engine.diffusion.patches import with_scaled_attention
+from engine.diffusion.sample import model_parameterization
 
 _CATEGORY = "model_patches/unet"
 
@@ -200,7 +203,114 @@ def unet_cross_attention_multiply(
     return _with_hooks(model, scaled_attention("attn2", q, k, v, out))
 
 
+@node("CLIPAttentionMultiply", category=_EXPERIMENTS, is_experimental=True)
+def clip_attention_multiply(clip: Clip, q: _Factor, k: _Factor, v: _Factor, out: _Factor) -> Clip:
+    """Multiplies parts of the attention of a text encoder."""
+    return with_scaled_attention(clip, q, k, v, out)
+
+
+@node("UNetTemporalAttentionMultiply", category=_EXPERIMENTS, is_experimental=True)
+def unet_temporal_attention_multiply(
+    model: Model,
+    self_structural: _Factor,
+    self_temporal: _Factor,
+    cross_structural: _Factor,
+    cross_temporal: _Factor,
+) -> Model:
+    """Multiplies what attention within a picture gives; the temporal factors only act in models
+    of moving pictures."""
+    hooks = (
+        *scaled_attention("attn1", 1.0, 1.0, 1.0, self_structural),
+        *scaled_attention("attn2", 1.0, 1.0, 1.0, cross_structural),
+    )
+    return _with_hooks(model, hooks)
+
+
+@node(
+    "CFGNorm", category="advanced/guidance", output_names=("patched_model",), is_experimental=True
+)
+def cfg_norm(
+    model: Model, strength: Annotated[float, Float(1.0, min=0.0, max=100.0, step=0.01)]
+) -> Model:
+    """Keeps a high cfg from burning out: no place may get stronger than the prompt alone has it."""
+    return model.with_hook(guidance.cfg_norm(strength), append=True)
+
+
+@node(
+    "Mahiro",
+    title="Mahiro is so cute that she deserves a better guidance function!! (。・ω・。)",
+    category="_for_testing",
+    output_names=("patched_model",),
+    is_experimental=True,
+)
+def mahiro(model: Model) -> Model:
+    """Guidance that leans more on the positive prompt where the negative one opposes it."""
+    hook = Hook(
+        slot="sampler_post_cfg_function", function=guidance.positive_leap, key="positive_leap"
+    )
+    return model.with_hook(hook, append=True)
+
+
+_Method = Annotated[str, Choice(("bicubic", "nearest-exact", "bilinear", "area", "bislerp"))]
+
+
+@node(
+    "PatchModelAddDownscale",
+    title="PatchModelAddDownscale (Kohya Deep Shrink)",
+    category=_CATEGORY,
+    search=("deep shrink", "large pictures"),
+)
+def patch_model_add_downscale(
+    model: Model,
+    block_number: Annotated[int, Int(3, min=1, max=32, step=1)],
+    downscale_factor: Annotated[float, Float(2.0, min=0.1, max=9.0, step=0.001)],
+    start_percent: Annotated[float, Float(0.0, min=0.0, max=1.0, step=0.001)],
+    end_percent: Annotated[float, Float(0.35, min=0.0, max=1.0, step=0.001)],
+    downscale_after_skip: Annotated[bool, Toggle(True)],
+    downscale_method: _Method,
+    upscale_method: _Method,
+    ctx: RunContext,
+) -> Model:
+    """Large pictures without doubled shapes: the first steps work on a smaller inside."""
+    times = model_parameterization(ctx, model).times
+    shrink = DeepShrink(
+        block=block_number,
+        factor=downscale_factor,
+        sigma_start=times.sigma_at(start_percent),
+        sigma_end=times.sigma_at(end_percent),
+        downscale=downscale_method,
+        upscale=upscale_method,
+    )
+    return _with_hooks(model, shrink.hooks(is_after_skip=downscale_after_skip))
+
+
+@node("ModelComputeDtype", category="advanced/debug/model")
+def model_compute_dtype(
+    model: Model, dtype: Annotated[str, Choice(("default", "fp32", "fp16", "bf16"))]
+) -> Model:
+    """Sets the number type that a model computes in, for this model alone."""
+    return model.with_option("precision", None if dtype == "default" else dtype)
+
+
+@node("TorchCompileModel", category="_for_testing", is_experimental=True)
+def torch_compile_model(
+    model: Model, backend: Annotated[str, Choice(("inductor", "cudagraphs"))]
+) -> Model:
+    """Compiles a model: the first step takes minutes, the following ones less time than before.
+
+    Each picture size is compiled anew. Patches inside the network run without it.
+    """
+    return model.with_option("compile", backend)
+
+
 NODES = [
+    clip_attention_multiply,
+    unet_temporal_attention_multiply,
+    cfg_norm,
+    mahiro,
+    patch_model_add_downscale,
+    model_compute_dtype,
+    torch_compile_model,
     cfg_zero_star,
     unet_self_attention_multiply,
     unet_cross_attention_multiply,

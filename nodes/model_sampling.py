@@ -35,6 +35,14 @@ def model_sampling_aura_flow(
     return model.with_option("sampling", ("flow", float(shift), 1.0))
 
 
+@node("ModelSamplingStableCascade", category=_CATEGORY)
+def model_sampling_stable_cascade(
+    model: Model, shift: Annotated[float, Float(2.0, min=0.0, max=100.0, step=0.01)]
+) -> Model:
+    """The noise levels of Stable Cascade, with a shift towards noise."""
+    return model.with_option("sampling", ("cascade", float(shift)))
+
+
 _Pixels = Annotated[int, Int(1024, min=16, max=16384, step=8)]
 
 
@@ -96,6 +104,7 @@ NODES = [
     model_sampling_sd3,
     model_sampling_aura_flow,
     model_sampling_flux,
+    model_sampling_stable_cascade,
     model_sampling_continuous_edm,
     model_sampling_continuous_v,
     rescale_cfg,

@@ -175,7 +175,20 @@ def sampling_percent_to_sigma(
     return schedules.sigma_at(model_sampling, sampling_percent, is_actual=return_actual_sigma)
 
 
+@node("ExtendIntermediateSigmas", title="ExtendIntermediateSigmas", category=_SIGMAS)
+def extend_intermediate_sigmas(
+    sigmas: Sigmas,
+    steps: Annotated[int, Int(2, min=1, max=100)],
+    start_at_sigma: Annotated[float, _fine(-1.0, min=-1.0, max=20000.0)],
+    end_at_sigma: Annotated[float, _fine(12.0, max=20000.0)],
+    spacing: Annotated[str, Choice(tuple(schedules.EASING))],
+) -> Sigmas:
+    """Divides each step that begins between two sigmas into several."""
+    return schedules.extended(sigmas, steps, start_at_sigma, end_at_sigma, spacing)
+
+
 NODES = [
+    extend_intermediate_sigmas,
     basic_scheduler,
     karras_scheduler,
     exponential_scheduler,

@@ -75,6 +75,8 @@ class Entry:
     gligen: Any = None  # engine.diffusion.gligen.Boxes
     may_repeat: bool = True  # repeated embeds mean the same
     extras: Mapping[str, Any] = field(default_factory=dict[str, Any])  # for one kind of network
+    control_embeds: Tensor | None = None  # the text that only ControlNets read
+    control_y: Tensor | None = None
 
     def is_active(self, sigma: float) -> bool:
         """Whether the entry counts at a noise level."""
@@ -104,6 +106,8 @@ class Batch:
     groups: tuple[int, ...]
     gligen: tuple[Any, ...] | None = None  # of each entry
     extras: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    control_context: Tensor | None = None  # in place of the context, for ControlNets
+    control_y: Tensor | None = None
 
 
 # Resolving ----------------------------------------------------------------------------------------
@@ -180,6 +184,8 @@ def _entry(
         if options.get("set_area_to_bounds"):
             area = mask_bounds(mask)
     share = target.model.times.sigma_at
+    told = {**options, "pooled_output": options.get("pooled_output_controlnet")}
+    has_own_text = "cross_attn_controlnet" in options
     start, end = options.get("start_percent"), options.get("end_percent")
     return Entry(
         embeds=embeds.to(target.device),
@@ -203,6 +209,8 @@ def _entry(
         gligen=options.get("gligen"),
         may_repeat=not target.is_joint,
         extras=target.extras(options),
+        control_embeds=options.get("cross_attn_controlnet"),
+        control_y=_vector(told, target, is_negative=is_negative) if has_own_text else None,
     )
 
 
@@ -400,6 +408,8 @@ def _fits(a: Entry, b: Entry) -> bool:
         return False
     if a.gligen is not None and b.gligen is not None and a.gligen[1] != b.gligen[1]:
         return False
+    if (a.control_embeds is None) != (b.control_embeds is None):
+        return False
     if _size(a) != _size(b) or (a.y is None) != (b.y is None):
         return False
     if (a.concat is None) != (b.concat is None):
@@ -438,15 +448,12 @@ def _joined_extra(values: list[Any], batch: int) -> Any:
 
 def _joined(part: list[tuple[int, Entry]], batch: int) -> Batch:
     entries = [entry for _, entry in part]
-    length = math.lcm(*(e.embeds.shape[1] for e in entries))
     ys = [fit_batch(e.y, batch) for e in entries if e.y is not None]
     concats = [_cut(e, fit_batch(e.concat, batch)) for e in entries if e.concat is not None]
-    # Repeated embeds change nothing: attention averages over equal keys.
-    contexts = [
-        fit_batch(e.embeds, batch).repeat(1, length // e.embeds.shape[1], 1) for e in entries
-    ]
+    told = [e.control_embeds for e in entries if e.control_embeds is not None]
+    told_ys = [fit_batch(e.control_y, batch) for e in entries if e.control_y is not None]
     return Batch(
-        context=torch.cat(contexts),
+        context=_joined_texts([e.embeds for e in entries], batch),
         y=torch.cat(ys) if ys else None,
         concat=torch.cat(concats) if concats else None,
         control=entries[0].control,
@@ -456,7 +463,19 @@ def _joined(part: list[tuple[int, Entry]], batch: int) -> Batch:
             name: _joined_extra([e.extras[name] for e in entries], batch)
             for name in entries[0].extras
         },
+        control_context=_joined_texts(told, batch).to(entries[0].embeds) if told else None,
+        control_y=torch.cat(told_ys) if told_ys else None,
     )
+
+
+def _joined_texts(texts: Sequence[Tensor], batch: int) -> Tensor:
+    """Texts (B, T, D) one after the other in a batch, as long as all of them fit.
+
+    Repeated embeds change nothing: attention averages over equal keys.
+    """
+    length = math.lcm(*(text.shape[1] for text in texts))
+    fitted = [fit_batch(text, batch).repeat(1, length // text.shape[1], 1) for text in texts]
+    return torch.cat(fitted)
 
 
 def fit_batch(x: Tensor, batch: int) -> Tensor:

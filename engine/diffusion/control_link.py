@@ -88,10 +88,10 @@ class Controls:
             found = control.residuals(
                 scaled,
                 self.model.timestep(sigma).float(),
-                batch.context,
+                batch.context if batch.control_context is None else batch.control_context,
                 hint,
                 strength=part.strength,
-                y=batch.y,
+                y=batch.y if batch.control_y is None else batch.control_y,
             )
             total = found if total is None else add_residuals(total, found)
         return total

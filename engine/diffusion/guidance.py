@@ -104,6 +104,43 @@ def epsilon_scaling(factor: float) -> Hook:
     return Hook(slot="sampler_post_cfg_function", function=scaled, key=key)
 
 
+def cfg_norm(strength: float) -> Hook:
+    """Guidance whose result is, in each place, no longer than the prompt's own prediction.
+
+    A `sampler_post_cfg_function`; lengths are taken over the channels.
+    Source: diffusers (Apache-2.0), the rescaling of true guidance in QwenImagePipeline; only ever
+    made shorter, as in HiDream-E1.
+    """
+
+    def shortened(values: Mapping[str, Any]) -> Tensor:
+        result: Tensor = values["denoised"]
+        wanted = torch.linalg.vector_norm(values["cond_denoised"], dim=1, keepdim=True)
+        length = torch.linalg.vector_norm(result, dim=1, keepdim=True)
+        return result * (wanted / (length + 1e-8)).clamp(0.0, 1.0) * strength
+
+    key = f"cfg_norm:{strength}"
+    return Hook(slot="sampler_post_cfg_function", function=shortened, key=key)
+
+
+def positive_leap(values: Mapping[str, Any]) -> Tensor:
+    """Guidance that leans on the positive prompt the more it and the negative one disagree.
+
+    A `sampler_post_cfg_function`. Between the guided prediction and the positive one times the
+    scale (the leap); their agreement is the cosine, after square roots, of the negative prediction
+    times the scale and the middle of both. At 1 the guided prediction stays, at -1 the leap is all.
+    """
+    scale, result = values["cond_scale"], values["denoised"]
+    leap = values["cond_denoised"] * scale
+    middle, unwanted = _rooted((leap + result) / 2), _rooted(values["uncond_denoised"] * scale)
+    agreement = torch.nn.functional.cosine_similarity(unwanted, middle, dim=1).mean()
+    share = (1 + agreement) / 2
+    return share * result + (1 - share) * leap
+
+
+def _rooted(x: Tensor) -> Tensor:
+    return x.abs().sqrt() * x.sign()
+
+
 def zero_star(values: Mapping[str, Any]) -> Tensor:
     """Guidance from the negative prediction as far as it points the positive one's way.
 

@@ -1,6 +1,6 @@
 """The loaded denoising network: builds diffusers' UNet for a layout and calls it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -82,6 +82,7 @@ class LoadedDenoiser:
     sampling: tuple[object, ...] | None = None
     is_joint: bool = False
     vector: tuple[str, ...] = ()
+    compiled: Callable[..., Any] | None = None  # the network, where it was asked for
 
     @property
     def in_channels(self) -> int:
@@ -127,11 +128,12 @@ class LoadedDenoiser:
         hooks = self.hooks.joined(given.pop("hooks", ()))
         if hooks:
             with hooked(self.unet, self.layout, hooks, given):
-                return self._call(x, timestep, context, y, control)
-        return self._call(x, timestep, context, y, control)
+                return self._call(self.unet, x, timestep, context, y, control)
+        return self._call(self.compiled or self.unet, x, timestep, context, y, control)
 
     def _call(
         self,
+        network: Callable[..., Any],
         x: Tensor,
         timestep: Tensor,
         context: Tensor,
@@ -140,7 +142,7 @@ class LoadedDenoiser:
     ) -> Tensor:
         down, middle = _residuals(control)
         with torch.no_grad():
-            out: Any = self.unet(
+            out: Any = network(
                 x.to(self.device, self.dtype),
                 timestep.to(self.device),
                 context.to(self.device, self.dtype),

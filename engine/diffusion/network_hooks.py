@@ -20,7 +20,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from torch import Tensor, cat, nn
+from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
 from engine.api.recipe import Hook
@@ -149,25 +149,70 @@ def _hook_inputs(
         stack.callback(unet.get_submodule(follower).register_forward_pre_hook(begin).remove)
 
 
+class _Skips:
+    """The skip connections that a decoder block takes from the end, as its hooks change them."""
+
+    def __init__(self, items: list[Tensor]) -> None:
+        self._items = items
+        self._left = len(items)
+
+    def __getitem__(self, index: int | slice) -> "Tensor | _Skips":
+        """The last one that is left, for -1; the others, for a slice `[:-1]`."""
+        if isinstance(index, slice):
+            rest = _Skips(self._items)
+            rest._left = self._left - 1
+            return rest
+        return self._items[self._left - 1]
+
+
 def _hook_outputs(
     unet: nn.Module, layout: UnetLayout, hooks: NetworkHooks, options: Options, stack: ExitStack
 ) -> None:
-    """A decoder block begins with what came before and the skip connection, already joined."""
-    for number, skip in enumerate(reversed(_input_blocks(layout))):
-        level, place = divmod(number, layout.blocks + 1)
-        resnet = unet.get_submodule(f"up_blocks.{level}.resnets.{place}")
-        given = {**options, "block": ("output", number)}
+    """A decoder block begins where what came before it is known: at the start of its level, or
+    where the block before it ends. There the network has not joined it with the skip connection.
+    """
+    functions = hooks.of("output_block_patch")
+    for level in range(len(layout.mult)):
+        block = unet.get_submodule(f"up_blocks.{level}")
+        skips: list[Tensor] = []
 
-        def patch(
-            _: nn.Module, inputs: tuple[Any, ...], width: int = skip.width, given: Options = given
-        ) -> tuple[Any, ...]:
-            joined: Tensor = inputs[0]
-            h, skipped = joined[:, :-width], joined[:, -width:]
-            for function in hooks.of("output_block_patch"):
-                h, skipped = function(h, skipped, given)
-            return (cat([h, skipped], dim=1), *inputs[1:])
+        def patched(
+            h: Tensor, place: int, level: int = level, skips: list[Tensor] = skips
+        ) -> Tensor:
+            number = level * (layout.blocks + 1) + place
+            given = {**options, "block": ("output", number)}
+            for function in functions:
+                h, skips[-1 - place] = function(h, skips[-1 - place], given)
+            return h
 
-        stack.callback(resnet.register_forward_pre_hook(patch).remove)
+        def begin(
+            _: nn.Module,
+            args: tuple[Any, ...],
+            named: dict[str, Any],
+            skips: list[Tensor] = skips,
+            patched: Callable[[Tensor, int], Tensor] = patched,
+        ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+            skips[:] = named["res_hidden_states_tuple"]
+            h = patched(named["hidden_states"], 0)
+            return args, {**named, "hidden_states": h, "res_hidden_states_tuple": _Skips(skips)}
+
+        stack.callback(block.register_forward_pre_hook(begin, with_kwargs=True).remove)
+        kind = "attentions" if tuple(reversed(layout.depth))[level] else "resnets"
+        for place in range(1, layout.blocks + 1):
+
+            def end(
+                _: nn.Module,
+                __: Any,
+                output: Any,
+                place: int = place,
+                patched: Callable[[Tensor, int], Tensor] = patched,
+            ) -> Any:
+                if isinstance(output, tuple):
+                    return (patched(output[0], place), *output[1:])
+                return patched(output, place)
+
+            before = block.get_submodule(f"{kind}.{place - 1}")
+            stack.callback(before.register_forward_hook(end).remove)
 
 
 # Attention ----------------------------------------------------------------------------------------

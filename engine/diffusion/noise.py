@@ -76,9 +76,9 @@ class NoiseSource:
         # The same seed as the initial noise, as in the reference engine on a CPU.
         self._generator = torch.Generator().manual_seed(seed % SEED_LIMIT)
 
-    def normal(self) -> Tensor:
-        """The next independent standard normal noise in the latent's shape."""
-        x = self._like
+    def normal(self, like: Tensor | None = None) -> Tensor:
+        """The next independent standard normal noise in the latent's shape, or in another one."""
+        x = self._like if like is None else like
         return torch.randn(x.shape, dtype=x.dtype, generator=self._generator).to(x.device)
 
     def brownian(self, sigmas: Tensor) -> Callable[[Tensor, Tensor], Tensor]:

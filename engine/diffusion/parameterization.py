@@ -235,6 +235,35 @@ def _flow_share(shifted: Callable[[Tensor], Tensor]) -> Callable[[float], float]
     return sigma_at
 
 
+def cascade_times(shift: float, count: int = 10000) -> Times:
+    """The cosine process of Stable Cascade, with a shift towards noise; times from 0 to 1.
+
+    Source: Pernias et al. 2023 (Wuerstchen, arXiv 2306.00637), section 3; its published code
+    (MIT), `CosineSchedule` and `CosineTNoiseCond`.
+    """
+    offset = 0.008
+    most = math.cos(offset / (1 + offset) * math.pi / 2) ** 2
+
+    def sigma(t: Tensor) -> Tensor:
+        kept = torch.cos((t + offset) / (1 + offset) * (math.pi / 2)) ** 2 / most
+        if shift != 1.0:
+            kept = torch.sigmoid(kept.logit() + 2 * math.log(1 / shift))
+        kept = kept.clamp(0.0001, 0.9999)
+        return ((1 - kept) / kept) ** 0.5
+
+    def timestep(s: Tensor) -> Tensor:
+        kept = 1 / (s * s + 1)
+        return (kept * most).sqrt().acos() / (math.pi / 2) * (1 + offset) - offset
+
+    def sigma_at(percent: float) -> float:
+        if percent <= 0.0:
+            return ALWAYS
+        return 0.0 if percent >= 1.0 else float(sigma(torch.tensor(1.0 - percent)))
+
+    table = sigma(torch.arange(1, count + 1, dtype=torch.float32) / count)
+    return Times(sigmas=table, timestep=timestep, sigma=sigma, sigma_at=sigma_at)
+
+
 def continuous_times(
     sigma_min: float,
     sigma_max: float,
@@ -291,7 +320,7 @@ def parameterization(
     """What a model means that was trained as `trained` ("eps" or "v").
 
     `sampling` is the recipe's option of that name, as the ModelSampling nodes set it:
-    ("discrete", kind, zsnr), ("flow", shift, multiplier), ("flux", shift) or
+    ("discrete", kind, zsnr), ("flow", shift, multiplier), ("flux", shift), ("cascade", shift) or
     ("continuous", kind, sigma_min, sigma_max).
     """
     match sampling:
@@ -310,6 +339,8 @@ def parameterization(
             return Parameterization(kind="flow", times=times)
         case ("flux", float(shift)):
             return Parameterization(kind="flow", times=flux_times(shift))
+        case ("cascade", float(shift)):
+            return Parameterization(kind="eps", times=cascade_times(shift))
         case ("continuous", str(kind), float(low), float(high)):
             return _continuous(kind, low, high)
         case _:

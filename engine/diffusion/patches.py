@@ -6,6 +6,7 @@ changes and how. The pool applies the changes in fp32 when a layer first runs.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from torch import Tensor
 
 from engine.api.errors import ModelError
 from engine.api.recipe import Option, Recipe, WeightPatch
-from engine.diffusion.checkpoint import PartSource
+from engine.diffusion.checkpoint import PartSource, open_controlnet
 from engine.diffusion.keymap import PREFIXES
 from engine.diffusion.lora import plan_lora
 from engine.diffusion.weightfile import open_weights
@@ -87,9 +88,32 @@ def _mix_one(name: str, weight_of: WeightOf, own: float, strength: float) -> Cha
     return change
 
 
+def _attention_scale(patch: WeightPatch, target: PatchTarget) -> dict[str, Change]:
+    """The layers of a text tower's attention, weights and biases, times the factors of options."""
+    factors: dict[str, Any] = dict(patch.options)
+    found: dict[str, Change] = {}
+    for name in target.source.sources:
+        _, is_attention, inner = name.partition(".self_attn.")
+        layer = inner.partition(".")[0].removesuffix("_proj")
+        if is_attention and factors.get(layer, 1.0) != 1.0:
+            found[name] = partial(_times, factors[layer])
+    return found
+
+
+def _times(factor: float, weight: Tensor) -> Tensor:
+    return weight * factor
+
+
+def with_scaled_attention(clip: Recipe, q: float, k: float, v: float, out: float) -> Recipe:
+    """A text encoder whose queries, keys, values and attention's output are multiplied."""
+    options: tuple[tuple[str, Option], ...] = (("q", q), ("k", k), ("v", v), ("out", out))
+    return clip.with_patch(WeightPatch(kind="attention_scale", options=options))
+
+
 KINDS: dict[str, Callable[[WeightPatch, PatchTarget], Mapping[str, Change]]] = {
     "lora": _lora,
     "mix": _mix,
+    "attention_scale": _attention_scale,
 }
 
 
@@ -104,6 +128,18 @@ def merged(first: Recipe, second: Recipe, ratio: float) -> Recipe:
 def added(first: Recipe, second: Recipe) -> Recipe:
     """The sum of two models' weights."""
     return _mixed(first, second, own=1.0, strength=1.0)
+
+
+def open_control_difference(path: Path, digest: str, name: str, model: Recipe) -> Recipe:
+    """A ControlNet; what a file that is marked `difference` holds is added to a model's weights.
+
+    Raises: CorruptFile, NotThisFamily.
+    """
+    control = open_controlnet(path, digest, name)
+    if "difference" not in open_weights(path):
+        return control
+    bare = replace(model, options=(), hooks=())
+    return control.with_patch(WeightPatch(kind="mix", strength=1.0, other=bare))
 
 
 def subtracted(first: Recipe, second: Recipe, multiplier: float) -> Recipe:

@@ -16,6 +16,7 @@ from engine.api.errors import CorruptFile, ModelError, OutOfMemory
 from engine.api.recipe import Recipe
 from engine.diffusion.checkpoint import PARTS, PartSource, check_complete
 from engine.diffusion.clip_vision import LoadedVision, clip_vision_source
+from engine.diffusion.compiling import compiled
 from engine.diffusion.controlnet import LoadedControl
 from engine.diffusion.families.base import CheckpointLayout, FluxLayout, Sd3Layout, T5Layout
 from engine.diffusion.gligen import LoadedGligen, gligen_source
@@ -120,6 +121,7 @@ class _Entry:
     shared_bytes: int
     mapped_bytes: int
     users: int = 0
+    compiled: Callable[..., Any] | None = None
 
 
 @dataclass(kw_only=True)
@@ -211,10 +213,13 @@ class ModelPool:
 
     def _find(self, recipe: Recipe) -> _Entry:
         device, dtype = self._place(recipe)
-        key = (recipe.weights_identity, device, dtype, recipe.option("storage"))
+        backend = recipe.option("compile")
+        key = (recipe.weights_identity, device, dtype, recipe.option("storage"), backend)
         entry = self._entries.get(key)
         if entry is None:
             entry = self._load(recipe, device, dtype)
+            if backend is not None:
+                entry.compiled = compiled(entry.module, backend, device)
             self._entries[key] = entry
         self._entries.move_to_end(key)
         self._make_room(entry)
@@ -258,7 +263,7 @@ class ModelPool:
         if self.announce and own + shared + mapped > LARGE_BYTES:
             size = _gigabytes(own + shared + mapped)
             self.announce(f"Loading {_name(recipe)} ({recipe.part}, {size})")
-        weights.attach(module)
+        weights.attach(module, at_once=recipe.option("compile") is not None)
         return _Entry(
             recipe=recipe,
             base=base,
@@ -307,7 +312,7 @@ class _Weights:
     storage: torch.dtype | None = None
     is_streamed: bool = False
 
-    def attach(self, module: nn.Module) -> None:
+    def attach(self, module: nn.Module, *, at_once: bool = False) -> None:
         """Gives a module its weights: mapped ones at once, others when their layer first runs."""
         for prefix, layer in module.named_modules():
             own = [
@@ -317,9 +322,10 @@ class _Weights:
                     *layer.named_buffers(recurse=False),
                 )
             ]
+            is_ready = all(self._is_mapped(n) and n not in self.changes for _, n in own)
             if own and (self.is_streamed or any(self._is_transient(name) for _, name in own)):
                 self._attach_each_run(layer, own)
-            elif any(name in self.changes or not self._is_mapped(name) for _, name in own):
+            elif not at_once and not is_ready:
                 self._attach_on_first_run(layer, own)
             else:
                 self._attach_now(layer, own)
@@ -506,6 +512,7 @@ def _denoiser(recipe: Recipe, entry: _Entry) -> LoadedDenoiser | LoadedTransform
         hooks=network_hooks(recipe.hooks),
         embed_statistics=embed_statistics(source.file),
         vector=source.layout.vector,
+        compiled=entry.compiled,
     )
 
 

@@ -1,6 +1,6 @@
 """One sampling run: noise, schedule, mask and denoiser brought together for a sampler."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -10,7 +10,7 @@ import torch.nn.functional as F  # noqa: N812 - the customary name
 from torch import Tensor
 
 from engine.api.errors import NodeError
-from engine.diffusion.conditioning_batch import Target, fit_batch, resolve
+from engine.diffusion.conditioning_batch import Entry, Target, fit_batch, resolve
 from engine.diffusion.control_link import Controls, control_recipes
 from engine.diffusion.denoiser import GuidedDenoiser, MaskedDenoiser, NetworkApply
 from engine.diffusion.gligen import LoadedGligen, gligen_recipes
@@ -171,6 +171,9 @@ class _Run:
             embed_statistics=loaded.embed_statistics,
             seed=seed,
         )
+        groups = resolve(self.guidance.groups, target)
+        if self.sampler.spec.resizes:
+            _check_resizable(mask, [entry for group in groups for entry in group])
         wrappers = recipe.hooks_of("unet_function_wrapper")
         denoise = GuidedDenoiser(
             model=model,
@@ -183,7 +186,7 @@ class _Run:
                 gligens=self.gligens,
             ),
             guidance=self.guidance,
-            groups=resolve(self.guidance.groups, target),
+            groups=groups,
         )
         if mask is None:
             return denoise
@@ -219,6 +222,22 @@ class _Progress:
         self.denoised = denoised
         picture = self.preview(denoised) if self.preview else None
         self.ctx.progress(index + 1, self.total, picture)
+
+
+def _check_resizable(noise_mask: Tensor | None, entries: Sequence[Entry]) -> None:
+    """Raises: NodeError, where something only fits the latent's first size."""
+    fixed = {
+        "a noise mask": noise_mask is not None,
+        "an area": any(e.area is not None for e in entries),
+        "a mask on a prompt": any(e.mask is not None for e in entries),
+        "a picture beside the latent": any(e.concat is not None for e in entries),
+    }
+    for what, is_there in fixed.items():
+        if is_there:
+            raise NodeError(
+                f"This sampler changes the latent's size, but {what} has a fixed one.",
+                hint="Take another sampler, or leave that out.",
+            )
 
 
 def fitted_noise_mask(mask: Tensor, shape: torch.Size) -> Tensor:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -111,6 +112,31 @@ def split_denoise(sigmas: Tensor, denoise: float) -> tuple[Tensor, Tensor]:
     """The schedule before its last `denoise` share, and that share."""
     kept = round((len(sigmas) - 1) * denoise)
     return sigmas[:-kept] if kept else sigmas, sigmas[-(kept + 1) :]
+
+
+EASING: dict[str, Callable[[Tensor], Tensor]] = {
+    "linear": lambda x: x,
+    "cosine": lambda x: torch.sin(x * math.pi / 2),
+    "sine": lambda x: 1 - torch.cos(x * math.pi / 2),
+}
+
+
+def extended(sigmas: Tensor, steps: int, start: float, end: float, spacing: str) -> Tensor:
+    """The schedule with each step that begins between two sigmas divided into `steps`.
+
+    A negative `start` means no upper bound. `spacing` is a name of EASING: "cosine" has the new
+    levels nearer to the step's end, "sine" nearer to its start.
+    """
+    if len(sigmas) == 0:
+        return sigmas
+    shares = EASING[spacing](torch.linspace(0, 1, steps + 1, dtype=sigmas.dtype)[:-1])
+    pieces = [
+        sigma + (following - sigma) * shares
+        if end <= float(sigma) and (start < 0 or float(sigma) <= start)
+        else sigma[None]
+        for sigma, following in pairwise(sigmas)
+    ]
+    return torch.cat([*pieces, sigmas[-1:]])
 
 
 def flipped(sigmas: Tensor) -> Tensor:

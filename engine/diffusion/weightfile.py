@@ -18,6 +18,7 @@ from torch import Tensor
 from engine.api.errors import CorruptFile
 from engine.diffusion.gguf_file import MAGIC, read_header, unpacked
 
+WRAPPERS = ("state_dict", "params_ema", "params", "model")  # around the table of some pickles
 MAX_HEADER_BYTES = 100_000_000
 SAFETENSORS_SUFFIXES = (".safetensors", ".sft")
 
@@ -254,25 +255,36 @@ def _open_pickle(path: Path) -> WeightFile:
             f"{path.name} is no sound checkpoint: it is cut off, damaged or of another kind.",
             hint="Download or copy the file again, or convert it to safetensors.",
         ) from error
-    for wrapper in ("state_dict", "params_ema", "params", "model"):
+    for wrapper in WRAPPERS:
         if isinstance(data, dict) and isinstance(data.get(wrapper), dict):
             data = data[wrapper]
     if isinstance(data, Tensor):
         data = {"": data}
     if not isinstance(data, dict):
         raise CorruptFile(f"{path.name} holds no table of tensors.")
-    tensors = {str(k): v for k, v in _flat(data) if isinstance(v, Tensor)}
+    flat = {str(k): v for k, v in _flat(data)}
+    tensors = {k: v for k, v in flat.items() if isinstance(v, Tensor)}
     infos = {k: TensorInfo(dtype=v.dtype, shape=tuple(v.shape)) for k, v in tensors.items()}
-    return WeightFile(path=path, infos=infos, pickled=tensors)
+    metadata = {k: json.dumps(v) for k, v in flat.items() if _is_plain(v)}
+    return WeightFile(path=path, infos=infos, pickled=tensors, metadata=metadata)
 
 
 def _flat(data: Mapping[Any, Any]) -> Iterator[tuple[str, Any]]:
-    """One level of nesting as dotted names (`string_to_param.*`)."""
+    """Nested tables as dotted names (`string_to_param.*`), also those in lists (`768.0.weight`)."""
     for key, value in data.items():
+        if isinstance(value, list) and value and all(isinstance(v, Mapping) for v in value):
+            value = {f"{n}.{inner}": v for n, item in enumerate(value) for inner, v in item.items()}
         if isinstance(value, Mapping | torch.nn.ParameterDict):
             yield from ((f"{key}.{inner}", v) for inner, v in value.items())
         else:
             yield key, value
+
+
+def _is_plain(value: object) -> bool:
+    """Whether a value is a short text or number, or a short list of numbers."""
+    if isinstance(value, list):
+        return len(value) < 100 and all(isinstance(v, int | float) for v in value)
+    return isinstance(value, int | float) or (isinstance(value, str) and len(value) < 1000)
 
 
 def _can_map(path: Path) -> bool:

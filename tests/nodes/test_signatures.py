@@ -15,7 +15,12 @@ SIGNATURES: dict[str, Any] = json.loads((REFERENCE / "node_signatures.json").rea
 SHARED = sorted(set(SIGNATURES) & set(NODE_TYPES))
 KEYS = ("default", "min", "max", "step", "round", "multiline", "control_after_generate")
 # Offered choices may be fewer than recorded: only what is built is in the list.
-FEWER_CHOICES = {"CLIPLoader", "DualCLIPLoader", "ModelSamplingContinuousEDM"}
+FEWER_CHOICES = {
+    "CLIPLoader",
+    "DualCLIPLoader",
+    "ModelSamplingContinuousEDM",
+    "SamplerEulerCFGpp",
+}
 CARD_NAMES = {
     "LoadCheckpoint": "CheckpointLoaderSimple",
     "CLIPEncode": "CLIPTextEncode",

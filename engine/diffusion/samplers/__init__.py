@@ -78,8 +78,14 @@ _TABLE = (
     ),
     _plain("pndm", pndm.sample_pndm),
 )
-SAMPLERS: Mapping[str, SamplerSpec] = {spec.name: spec for spec in _TABLE}
-SAMPLER_NAMES = tuple(SAMPLERS)
+# Samplers that only nodes of their own offer.
+_WITH_NODES = (
+    SamplerSpec(
+        name="lcm_upscale", sample=euler.sample_lcm_upscale, is_stochastic=True, resizes=True
+    ),
+)
+SAMPLERS: Mapping[str, SamplerSpec] = {spec.name: spec for spec in (*_TABLE, *_WITH_NODES)}
+SAMPLER_NAMES = tuple(spec.name for spec in _TABLE)
 OTHER_NAMES: Mapping[str, str] = {
     "pndm": "PNDM PLMS",
     "ipndm": "improved PNDM",

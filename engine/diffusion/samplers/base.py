@@ -48,7 +48,7 @@ class SamplerSpec:
 
     `order` is the order of convergence on smooth problems. `drops_second_last`: the schedule gets
     one step more, whose second-last level is left out. `has_random_inpaint`: kept parts of a masked
-    latent are noised with noise of their own.
+    latent are noised with noise of their own. `resizes`: the latent may change its size on the way.
     """
 
     name: str
@@ -57,6 +57,7 @@ class SamplerSpec:
     is_stochastic: bool = False
     drops_second_last: bool = False
     has_random_inpaint: bool = False
+    resizes: bool = False
 
 
 def steps(sigmas: Tensor) -> Iterator[tuple[int, Tensor, Tensor]]:

@@ -12,6 +12,7 @@ from engine.diffusion.samplers.base import (
     slope,
     steps,
 )
+from engine.diffusion.scaling import scale
 
 
 def sample_euler(
@@ -112,6 +113,37 @@ def sample_lcm(
         x = denoised
         if following > 0:
             x = denoise.model.noised(x, noise.normal(), following, is_start=False)
+        on_step(i, x, denoised)
+    return x
+
+
+def sample_lcm_upscale(
+    denoise: Denoise,
+    x: Tensor,
+    sigmas: Tensor,
+    *,
+    noise: NoiseSource,
+    on_step: StepCallback,
+    scale_ratio: float = 1.0,
+    scale_steps: int = -1,
+    upscale_method: str = "bislerp",
+) -> Tensor:
+    """`sample_lcm` that makes the latent larger in equal parts of its first steps.
+
+    `scale_steps` steps reach `scale_ratio`; negative means half of all.
+    Source: Luo et al. 2023 (arXiv 2310.04378), algorithm 3.
+    """
+    count = len(sigmas) // 2 if scale_steps < 0 else min(scale_steps, len(sigmas))
+    height, width = x.shape[-2:]
+    for i, sigma, following in steps(sigmas):
+        denoised = denoise(x, sigma)
+        x = denoised
+        if i < count and scale_ratio != 1.0:
+            ratio = 1 + (scale_ratio - 1) * (i + 1) / count
+            x = scale(x, round(width * ratio), round(height * ratio), upscale_method)
+        if following > 0:
+            drawn = noise.normal(x)
+            x = denoise.model.noised(x, drawn, following, is_start=False)
         on_step(i, x, denoised)
     return x
 

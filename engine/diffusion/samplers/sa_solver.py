@@ -24,8 +24,11 @@ def sample_sa_solver(
     predictor_order: int = 3,
     corrector_order: int = 4,
     use_pece: bool = False,
+    simple_order_2: bool = False,
 ) -> Tensor:
     """Stochastic Adams steps; noise (`eta`) only in a part of the process.
+
+    `simple_order_2` takes closed forms for steps of order 2.
 
     Source: Xue et al. 2023 (SA-Solver, arXiv 2309.05019), algorithm 1.
     """
@@ -53,7 +56,12 @@ def sample_sa_solver(
             x = predicted
         else:
             nodes = lambdas[i - use_c + 1 : i + 1]
-            weights = adams_weights(sigma, nodes, lambdas[i - 1], lambdas[i], tau)
+            span = (lambdas[i - 1], lambdas[i])
+            weights = (
+                simple_corrector(sigma, *span, tau)
+                if simple_order_2 and use_c == 2
+                else adams_weights(sigma, nodes, *span, tau)
+            )
             x = sigma / sigmas[i - 1] * (-(tau**2) * h).exp() * x + _mixed(known, weights)
             x = x + added
             if use_pece:
@@ -63,7 +71,12 @@ def sample_sa_solver(
         else:
             tau = eta if first >= float(following) >= last else 0.0
             nodes = lambdas[i - use_p + 1 : i + 1]
-            weights = adams_weights(following, nodes, lambdas[i], lambdas[i + 1], tau)
+            span = (lambdas[i], lambdas[i + 1])
+            weights = (
+                simple_predictor(following, nodes[0], *span, tau)
+                if simple_order_2 and use_p == 2
+                else adams_weights(following, nodes, *span, tau)
+            )
             h = lambdas[i + 1] - lambdas[i]
             predicted = following / sigma * (-(tau**2) * h).exp() * x + _mixed(known, weights)
             added = torch.zeros_like(x)
@@ -97,6 +110,35 @@ def adams_weights(sigma: Tensor, nodes: Tensor, start: Tensor, end: Tensor, tau:
     matrix = torch.stack([nodes**p for p in range(len(nodes))])
     moments = _moments(1 + tau**2, start, end, len(nodes))
     return sigma * end.exp() * torch.linalg.solve(matrix, moments)
+
+
+def simple_predictor(
+    sigma: Tensor, before: Tensor, start: Tensor, end: Tensor, tau: float
+) -> Tensor:
+    """The weights of two known predictions, with the integral of the slope to second order.
+
+    Source: Lu et al. 2022 (DPM-Solver++, arXiv 2211.01095), equation 14 for tau = 0: the weight of
+    the difference quotient is (1 + tau²) h² / 2 instead of its exact integral.
+    """
+    total, speed = _total(sigma, start, end, tau)
+    older = sigma * end.exp() * (0.5 * speed * (end - start) ** 2) / (before - start)
+    return torch.stack([older, total - older])
+
+
+def simple_corrector(sigma: Tensor, start: Tensor, end: Tensor, tau: float) -> Tensor:
+    """The weights of the predictions at both ends of a step: the newer one (1 + tau²) h / 2.
+
+    Source: Zhao et al. 2023 (UniPC, arXiv 2302.04867), order 2 with B(h) = h.
+    """
+    total, speed = _total(sigma, start, end, tau)
+    newer = sigma * end.exp() * (0.5 * speed * (end - start))
+    return torch.stack([total - newer, newer])
+
+
+def _total(sigma: Tensor, start: Tensor, end: Tensor, tau: float) -> tuple[Tensor, float]:
+    """All weights together, and how fast the past decays."""
+    speed = 1 + tau**2
+    return sigma * end.exp() * (-(end - start) * speed).expm1().neg(), speed
 
 
 def _moments(speed: float, start: Tensor, end: Tensor, count: int) -> Tensor:
