@@ -38,9 +38,10 @@ class Numbers:
         if not isinstance(event, events.NodeShown | events.NodeFinished):
             return
         now = time.monotonic()
+        is_end = isinstance(event, events.NodeFinished)
         for told in (event.ui or {}).get("training", ()):
-            is_end = isinstance(event, events.NodeFinished)
-            if is_end or now - self._said_s >= self._every_s:
+            is_last = told["step"] == told["steps"]
+            if is_end if is_last else now - self._said_s >= self._every_s:
                 self._said_s = now
                 self._say(line_of(event.display_id, told))
 

@@ -65,11 +65,17 @@ ROLES: dict[str, str] = {
 }
 _ENDINGS = sorted(ROLES, key=len, reverse=True)
 
-# Starts of the names that a LoRA gives to text towers, by our name of the tower.
+# Starts of the names that a LoRA gives to text towers, by our name of the tower; newer versions of
+# transformers leave `text_model.` out.
 TEXT_STARTS: dict[str, tuple[str, ...]] = {
-    "l": ("lora_te_text_model_", "lora_te1_text_model_", "text_encoder.text_model."),
-    "h": ("lora_te_text_model_", "text_encoder.text_model."),
-    "g": ("lora_te2_text_model_", "text_encoder_2.text_model."),
+    "l": (
+        "lora_te_text_model_",
+        "lora_te1_text_model_",
+        "text_encoder.",
+        "text_encoder.text_model.",
+    ),
+    "h": ("lora_te_text_model_", "text_encoder.", "text_encoder.text_model."),
+    "g": ("lora_te2_text_model_", "text_encoder_2.", "text_encoder_2.text_model."),
     "t5xxl": ("lora_te3_", "text_encoder_3.", "text_encoder_2."),
 }
 

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from engine.api.errors import Cancelled, GaveWay, NodeError, UnsafePath
 from engine.api.node import NodeOutput
@@ -31,7 +32,8 @@ def train(ctx: Context, folder: Path, function: Any = training.train_lora, **mor
     }  # fmt: skip
     if function is training.train_lora:
         shared |= {"rank": 2, "alpha": 2.0}
-    output = function(**shared | more)
+    with torch.no_grad():  # as the engine calls nodes
+        output = function(**shared | more)
     assert isinstance(output, NodeOutput)
     return output
 

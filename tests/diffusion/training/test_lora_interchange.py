@@ -122,6 +122,8 @@ def test_a_file_made_here_gives_the_same_output_here_and_in_diffusers(
     tensors, alphas, *_ = Loader.lora_state_dict(str(path))
     Loader.load_lora_into_unet(tensors, alphas, copy.unet)
     assert_close(output(copy.unet), expected)
+    if dora is not None:
+        return  # transformers leaves the magnitudes of a text encoder out
     other = transformers_text(tower)
     Loader.load_lora_into_text_encoder(tensors, alphas, other)
     with torch.no_grad():
@@ -142,12 +144,22 @@ def test_a_file_made_by_peft_gives_the_same_output_here(
     trained = nn.ParameterList(p for n, p in unet.named_parameters() if "lora_" in n)
     randomised(trained)
     expected = output(unet)
+    assert parts.clip is not None
+    text = transformers_text(pool.own_copy(parts.clip).towers["l"].model)
+    words_config = LoraConfig(r=3, lora_alpha=6, target_modules=["q_proj"], use_dora=use_dora)
+    text.add_adapter(words_config)
+    randomised(nn.ParameterList(p for n, p in text.named_parameters() if "lora_" in n))
+    with torch.no_grad():
+        words = text(input_ids=IDS).last_hidden_state
     Loader.save_lora_weights(
         tmp_path,
         unet_lora_layers={**get_peft_model_state_dict(unet)},
         unet_lora_adapter_metadata=config.to_dict() | {"target_modules": None},
+        text_encoder_lora_layers={**get_peft_model_state_dict(text)},  # pyright: ignore[reportArgumentType] - annotated too narrowly there
+        text_encoder_lora_adapter_metadata=words_config.to_dict() | {"target_modules": None},
     )
     file = open_lora(tmp_path / "pytorch_lora_weights.safetensors", str(tmp_path), "peft")
     ours = our_output(pool, add_lora(parts.model, replace(file, digest=str(tmp_path)), 1.0))
     assert_close(ours, expected)
+    assert_close(our_text(pool, add_lora(parts.clip, file, 1.0)), words)
     assert not torch.allclose(expected, our_output(pool, parts.model), atol=1e-3)
