@@ -94,6 +94,26 @@ def run(page: Page) -> None:
     page.keyboard.press("Control+Enter")
 
 
+def shown_job(page: Page) -> str | None:
+    """The id of the job whose states the nodes show."""
+    return page.evaluate("weft.run.shownJob()?.id ?? null")
+
+
+def wait_for_end(page: Page, before: str | None, *, timeout_s: float = 240) -> None:
+    """Wait until a job after `before` is done and its pictures are there."""
+    page.wait_for_function(
+        """(before) => {
+          const job = weft.run.shownJob();
+          const pictures = [...document.querySelectorAll(".node .picture img")];
+          const areThere = pictures.length > 0 && pictures.every((one) => one.naturalWidth > 0);
+          return job && job.id !== before && job.status === "done" && areThere;
+        }""",
+        arg=before,
+        timeout=timeout_s * 1000,
+    )
+    at_rest(page)
+
+
 def show_panel(page: Page, name: str) -> None:
     button = page.get_by_role("navigation", name="Panels").get_by_role("button", name=name)
     if button.get_attribute("aria-expanded") != "true":

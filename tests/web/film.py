@@ -16,7 +16,15 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 from engine.config import ROOT
 from tests.e2e.server_process import ServerProcess
 from tests.web.conftest import CHROMIUM, FLAGS, FRESH
-from tests.web.editor_page import at_rest, badge, node, open_workflow, problem, run, show_panel
+from tests.web.editor_page import (
+    at_rest,
+    open_workflow,
+    problem,
+    run,
+    show_panel,
+    shown_job,
+    wait_for_end,
+)
 from tests.web.first_five_minutes import walk
 
 IMAGES = ROOT / "docs" / "images"
@@ -95,16 +103,13 @@ def make_pictures(browser: Browser, server: ServerProcess) -> None:
     """The main states of the editor."""
     for scheme in ("dark", "light"):
         page = opened(browser, server, scheme)
-        run(page)
-        expect(node(page, "Save Image").locator(".picture img")).to_be_visible(timeout=240_000)
+        run_to_end(page)
         keep(page, f"editor-{scheme}")
         page.context.close()
     page = opened(browser, server, "light")
     for words in ("a yellow star on a purple background", "a white square on a red background"):
         page.get_by_role("textbox", name="text").first.fill(words)
-        run(page)
-        expect(badge(page, "Save Image")).to_contain_text("ran", timeout=240_000)
-        page.wait_for_timeout(300)
+        run_to_end(page)
     for panel in ("Templates", "Gallery"):
         show_panel(page, panel)
         page.wait_for_load_state("networkidle")
@@ -155,6 +160,12 @@ def opened(browser: Browser, server: ServerProcess, scheme: str) -> Page:
     page.evaluate(FRESH)
     at_rest(page)
     return page
+
+
+def run_to_end(page: Page) -> None:
+    before = shown_job(page)
+    run(page)
+    wait_for_end(page, before)
 
 
 def keep(page: Page, name: str) -> None:

@@ -8,7 +8,7 @@ from PIL.PngImagePlugin import PngInfo
 from playwright.sync_api import Page, expect
 
 from tests.e2e.server_process import ServerProcess
-from tests.web.editor_page import at_rest, drop_file, node
+from tests.web.editor_page import at_rest, drop_file, node, shown_job, wait_for_end
 
 PARAMETERS = (
     "a lighthouse at night\nNegative prompt: blurry\n"
@@ -23,14 +23,15 @@ def walk(page: Page, server: ServerProcess, saw: Callable[[str], None]) -> None:
     `saw` is called with a few words at each state that a person sees.
     """
     page.goto(server.url)
-    expect(node(page, "Save Image").locator(".picture img")).to_be_visible(timeout=60_000)
-    at_rest(page)
+    wait_for_end(page, None)
     saw("A picture, and its workflow")
 
     page.get_by_role("textbox", name="text").first.fill("a green circle on a blue background")
     saw("Change a word …")
+    before = shown_job(page)
     page.get_by_role("button", name="Run", exact=True).click()
-    expect(node(page, "Save Image").locator(".badge")).to_contain_text("ran ", timeout=120_000)
+    wait_for_end(page, before)
+    expect(node(page, "KSampler").locator(".badge")).to_contain_text("ran ")
     expect(node(page, "Load Checkpoint").locator(".badge")).to_have_text("cached")
     reason = node(page, "Prompt").locator(".badge")
     expect(reason).to_have_attribute("title", "input text changed")
@@ -55,6 +56,7 @@ def walk(page: Page, server: ServerProcess, saw: Callable[[str], None]) -> None:
     saw("… and the server is killed")
     server.start()
     expect(node(page, "Save Image").locator(".badge")).to_contain_text("ran", timeout=200_000)
+    wait_for_end(page, before)
     saw("Started again: the job ended by itself")
 
     page.get_by_role("button", name="Templates").click()
@@ -62,9 +64,9 @@ def walk(page: Page, server: ServerProcess, saw: Callable[[str], None]) -> None:
     page.wait_for_load_state("networkidle")
     saw("Templates")
     page.get_by_role("button", name="Four at once").click()
+    expect(page.get_by_role("tab", name="Four at once")).to_be_visible()
     page.get_by_role("button", name="Run", exact=True).click()
-    expect(page.locator(".node .picture img").first).to_be_visible(timeout=120_000)
-    at_rest(page)
+    wait_for_end(page, None)
     saw("One of them, run")
 
 
