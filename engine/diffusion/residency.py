@@ -284,17 +284,29 @@ class ModelPool:
             base = self._bases[key] = BaseWeights(_source(recipe))
         return base
 
+    def weights(self, recipe: Recipe) -> "PartWeights":
+        """The weights of a recipe, to save or to compare them; its network is never built."""
+        with self._lock:
+            base = self._base(recipe)
+            target = PatchTarget(part=recipe.part, source=base.source, weights_of=self._weights_of)
+            changes = plan_patches(recipe.patches, target)
+        weights = _Weights(base=base, changes=changes, device=self.device, dtype=torch.float32)
+        return PartWeights(base=base, changed=frozenset(changes), value=weights.changed)
+
     def _weights_of(self, recipe: Recipe) -> WeightOf:
-        """The weights of another recipe in fp32, for merges; its network is never built."""
-        base = self._base(recipe)
-        target = PatchTarget(part=recipe.part, source=base.source, weights_of=self._weights_of)
-        weights = _Weights(
-            base=base,
-            changes=plan_patches(recipe.patches, target),
-            device=self.device,
-            dtype=torch.float32,
-        )
-        return lambda name: weights.changed(name) if name in base.source.sources else None
+        """The weights of another recipe in fp32, for merges."""
+        weights = self.weights(recipe)
+        names = weights.base.source.sources
+        return lambda name: weights.value(name) if name in names else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PartWeights:
+    """The weights of one recipe by our names: what its patches change, and each one in fp32."""
+
+    base: BaseWeights
+    changed: frozenset[str]
+    value: Callable[[str], Tensor]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

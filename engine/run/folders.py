@@ -42,6 +42,14 @@ KINDS: Mapping[str, tuple[str, ...]] = {
     "vae_approx": ("vae_approx",),
 }
 ALIASES: Mapping[str, str] = {"clip": "text_encoders", "unet": "diffusion_models"}
+# Where nodes save models, below the output folder; loaders find them there again.
+SAVED: Mapping[str, str] = {
+    "checkpoints": "checkpoints",
+    "diffusion_models": "diffusion_models",
+    "loras": "loras",
+    "text_encoders": "clip",
+    "vae": "vae",
+}
 EXTENSIONS: Mapping[str, frozenset[str]] = {
     "configs": frozenset((".yaml",)),
     "diffusers": frozenset((".json",)),
@@ -178,7 +186,9 @@ class Folders:
 
     def _is_ours(self, folder: str, root: Path) -> bool:
         """Whether clients may write there: then a link is not to be trusted."""
-        return folder in PLACES or (folder == DATASETS and root.is_relative_to(self.input))
+        if folder == DATASETS:
+            return root.is_relative_to(self.input)
+        return folder in PLACES or root.is_relative_to(self.output)
 
     def below(self, folder: str, name: str) -> dict[str, Path]:
         """All files in the sub-folder `name` of a folder, by their names below it; {} if none.
@@ -236,13 +246,16 @@ def make_folders(
             known = paths.setdefault(ALIASES.get(kind, kind), [])
             if path not in known:
                 known.insert(0 if is_first else len(known), path)
+    results = output or base / "output"
+    for kind, name in SAVED.items():
+        paths[kind].append(results / name)
     packs = [custom_nodes or base / "custom_nodes", *paths.pop("custom_nodes", ())]
     inputs = input or base / "input"
     datasets = [inputs / DATASETS, models / DATASETS, *paths.pop(DATASETS, ()), inputs]
     return Folders(
         base=base,
         input=inputs,
-        output=output or base / "output",
+        output=results,
         temp=temp or base / "temp",
         user=user or base / "user",
         models={kind: tuple(found) for kind, found in paths.items()},

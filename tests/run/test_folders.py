@@ -169,8 +169,8 @@ empty:
     assert found.list_files("loras") == ["l.safetensors", "m.safetensors"]
     assert found.resolve("clip", "t.bin") == other / "te" / "t.bin"
     assert found.models["checkpoints"][0] == other / "ck"
-    assert found.models["checkpoints"][-1] == webui / "models" / "Stable-diffusion"
-    assert found.models["vae"][-1] == tmp_path / "vae_here"
+    assert found.models["checkpoints"][-2] == webui / "models" / "Stable-diffusion"
+    assert found.models["vae"][-2] == tmp_path / "vae_here"
     assert found.custom_nodes == (tmp_path / "custom_nodes", webui / "packs")
 
 
@@ -233,3 +233,16 @@ def test_models_in_diffusers_layout_are_their_folders(folders: Folders):
     assert folders.resolve("diffusers", "sd/boat") == root
     with pytest.raises(MissingModel, match="sd/boot"):
         folders.resolve("diffusers", "sd/boot")
+
+
+def test_models_that_nodes_saved_are_found_again(tmp_path: Path):
+    saved = tmp_path / "results/checkpoints/mixed_00001_.safetensors"
+    saved.parent.mkdir(parents=True)
+    saved.write_bytes(b"x")
+    (saved.parent / "link.safetensors").symlink_to(tmp_path / "secret")
+    (tmp_path / "secret").write_bytes(b"x")
+    folders = make_folders(base=tmp_path, models=tmp_path / "models", output=tmp_path / "results")
+    assert folders.resolve("checkpoints", saved.name) == saved
+    assert saved.name in folders.list_files("checkpoints")
+    with pytest.raises(UnsafePath):
+        folders.resolve("checkpoints", "link.safetensors")
