@@ -31,6 +31,7 @@ from engine.diffusion.families.mmdit import flux_header, read_any_vae, sd3_heade
 from engine.diffusion.keymap import Source
 from engine.diffusion.network import build_unet
 from engine.diffusion.single_file import (
+    JOINT,
     TEXT,
     TOWERS,
     as_single_file,
@@ -97,15 +98,18 @@ def vae_layout(file: WeightFile) -> VaeLayout:
     return layout
 
 
-def open_text(files: Sequence[FileRef]) -> Recipe:
+def open_text(files: Sequence[FileRef], joint: str | None = None) -> Recipe:
     """The text encoders of files, in any order; a checkpoint may stand for its own.
 
+    With `joint` (sd3 or flux) those of that family, of which some may be missing.
     Raises: CorruptFile; NotThisFamily, for towers that no family here has together.
     """
     opened = [open_weights(Path(file.path)) for file in files]
     if len(files) == 1 and is_checkpoint(opened[0]):
         return Recipe(part="text", family=identify(opened[0]).family, files=tuple(files))
     names = [tower_name(file) for file in opened]
+    if joint is not None:
+        return _open_joint(files, names, joint)
     family = next((f for f, towers in TOWERS.items() if sorted(towers) == sorted(names)), None)
     if family is None:
         found = " and ".join(f"{f.name} (CLIP-{n.upper()})" for f, n in zip(files, names))
@@ -114,6 +118,20 @@ def open_text(files: Sequence[FileRef]) -> Recipe:
             hint="SD1 has CLIP-L, SD2 CLIP-H, SDXL CLIP-L and CLIP-G, its refiner CLIP-G.",
         )
     ordered = [files[names.index(tower)] for tower in TOWERS[family]]
+    return Recipe(part="text", family=family, files=tuple(ordered))
+
+
+def _open_joint(files: Sequence[FileRef], names: Sequence[str], family: str) -> Recipe:
+    towers = JOINT[family]
+    for file, name in zip(files, names):
+        if name not in towers or names.count(name) > 1:
+            what = f"is {'T5' if name == 't5xxl' else f'CLIP-{name.upper()}'}"
+            raise NotThisFamily(
+                f"{file.name} {what}{' as another file is' if name in towers else ''}, but "
+                f"{family} takes one each of {', '.join(towers)}.",
+                hint="Choose another file or another type.",
+            )
+    ordered = [files[names.index(tower)] for tower in towers if tower in names]
     return Recipe(part="text", family=family, files=tuple(ordered))
 
 

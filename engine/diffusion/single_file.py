@@ -7,7 +7,8 @@ from pathlib import Path
 from engine.api.errors import NotThisFamily
 from engine.api.recipe import Recipe
 from engine.diffusion import keymap
-from engine.diffusion.families.base import TextLayout
+from engine.diffusion.families.base import T5Layout, TextLayout
+from engine.diffusion.families.joint_text import flux_towers, read_t5, sd3_towers
 from engine.diffusion.families.ldm import read_clip, read_open_clip
 from engine.diffusion.families.sd2 import penultimate
 from engine.diffusion.keymap import PREFIXES
@@ -33,6 +34,12 @@ TOWERS: Mapping[str, tuple[str, ...]] = {
     "sd2_unclip": ("h",),
     "sd_x4_upscaler": ("h",),
 }
+JOINT: Mapping[str, Mapping[str, str]] = {
+    "sd3": {"l": "clip_l", "g": "clip_g", "t5xxl": "t5xxl"},
+    "flux": {"l": "clip_l", "t5xxl": "t5xxl"},
+}
+"""Towers of which a family may lack some, and their names in its checkpoints."""
+JOINT_TOWERS = {"sd3": sd3_towers, "flux": flux_towers}
 TOWER_WIDTHS = {768: "l", 1024: "h", 1280: "g"}
 
 
@@ -82,14 +89,16 @@ def _renamed(file: WeightFile, keys: Mapping[str, str]) -> WeightFile:
 
 
 def tower_name(file: WeightFile) -> str:
-    """Which text tower a file holds: l, h or g, by its width or as its metadata says.
+    """Which text tower a file holds: l, h, g or t5xxl, by its width or as its metadata says.
 
     Raises: NotThisFamily.
     """
+    if read_t5(file, "", min_length=77) is not None:
+        return "t5xxl"
     layout = _read_tower(file, "")
     if layout is None:
         raise NotThisFamily(
-            f"{file.path.name} holds no CLIP text encoder: it has neither "
+            f"{file.path.name} holds no text encoder: it has no T5, and neither "
             "text_model.embeddings.token_embedding.weight nor token_embedding.weight.",
             hint="Choose a file from the text_encoders folder.",
         )
@@ -104,6 +113,8 @@ def tower_name(file: WeightFile) -> str:
 
 def text_view(family: str, files: Sequence[WeightFile]) -> WeightFile:
     """The text encoders of a family, one file for each tower in the family's order."""
+    if family in JOINT:
+        return _joint_view(family, files)
     places: dict[str, Place] = {
         f"{TEXT}{name}.{key}": (file, key)
         for name, file in zip(TOWERS[family], files, strict=True)
@@ -112,8 +123,20 @@ def text_view(family: str, files: Sequence[WeightFile]) -> WeightFile:
     return view(places, files[0].path, files[0].metadata)
 
 
-def read_towers(file: WeightFile) -> tuple[TextLayout, ...]:
+def _joint_view(family: str, files: Sequence[WeightFile]) -> WeightFile:
+    places: dict[str, Place] = {
+        f"{TEXT}{family}.{JOINT[family][tower_name(file)]}.transformer.{key}": (file, key)
+        for file in files
+        for key in file.infos
+    }
+    return view(places, files[0].path, files[0].metadata)
+
+
+def read_towers(file: WeightFile) -> tuple[TextLayout | T5Layout, ...]:
     """The towers in a view of text encoders. Raises: NotThisFamily."""
+    for family, read in JOINT_TOWERS.items():
+        if any(True for _ in file.keys(f"{TEXT}{family}.")):
+            return read(file, f"{TEXT}{family}.")
     names = dict.fromkeys(key.split(".")[1] for key in file.keys(TEXT))
     layouts = {name: _read_tower(file, f"{TEXT}{name}.") for name in names}
     missing = [name for name, layout in layouts.items() if layout is None]

@@ -5,10 +5,11 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from engine.api.errors import ModelError, NodeError
+from engine.api.errors import ModelError, NodeError, NotThisFamily
 from engine.api.types import LatentDict
 from nodes.batch import empty_sd3_latent_image
 from nodes.conditioning import clip_text_encode
@@ -29,6 +30,7 @@ from nodes.layer_guidance import (
 )
 from nodes.loaders import load_checkpoint, load_lora, load_lora_model_only
 from nodes.model_sampling import model_sampling_flux, model_sampling_sd3
+from nodes.parts import load_clip, load_clip_pair, load_clip_triple
 from nodes.sampling import ksampler
 from nodes.vae import vae_decode, vae_encode
 from tests.nodes.context import Context, context
@@ -241,3 +243,39 @@ def test_a_lora_of_another_family_names_both(ctx: Context):
     for model, title in ((flux, "Flux"), (sd1, "Stable Diffusion 1")):
         with pytest.raises(ModelError, match=rf"made for Stable Diffusion 3.*is {title}"):
             load_lora_model_only(model, "of_sd3.safetensors", 1.0, ctx=ctx)
+
+
+def _alone(base: Path, family: str) -> dict[str, str]:
+    """The text encoders of a checkpoint as files of their own, by tower."""
+    names: dict[str, str] = {}
+    with safe_open(base / f"models/checkpoints/{family}.safetensors", "pt") as whole:
+        for tower in ("clip_l", "clip_g", "t5xxl"):
+            start = f"text_encoders.{tower}.transformer."
+            keys = [k for k in list(whole.keys()) if k.startswith(start)]
+            tensors = {k.removeprefix(start): whole.get_tensor(k) for k in keys}
+            if tensors:
+                names[tower] = f"{family}_{tower}.safetensors"
+                metadata = {**whole.metadata(), "weft.text.tower": tower.removeprefix("clip_")}
+                save_file(tensors, base / "models/text_encoders" / names[tower], metadata)
+    return names
+
+
+def test_text_encoders_alone_are_those_of_the_checkpoint(base: Path, ctx: Context):
+    for family in ("sd3", "flux"):
+        names = _alone(base, family)
+        _, whole, _ = load_checkpoint(f"{family}.safetensors", ctx=ctx)
+        expected = clip_text_encode("a red boat", whole, ctx=ctx)[0]
+        if family == "sd3":
+            alone = load_clip_triple(names["t5xxl"], names["clip_l"], names["clip_g"], ctx=ctx)
+        else:
+            alone = load_clip_pair(names["t5xxl"], names["clip_l"], family, ctx=ctx)
+        found = clip_text_encode("a red boat", alone, ctx=ctx)[0]
+        torch.testing.assert_close(found[0], expected[0])
+        torch.testing.assert_close(found[1]["pooled_output"], expected[1]["pooled_output"])
+    names = _alone(base, "sd3")
+    small = clip_text_encode("a red boat", load_clip(names["clip_l"], "sd3", ctx=ctx), ctx=ctx)
+    assert small[0][0].isfinite().all()
+    with pytest.raises(NotThisFamily, match="CLIP-G, but flux takes one each of l, t5xxl"):
+        load_clip_pair(names["clip_g"], names["t5xxl"], "flux", ctx=ctx)
+    with pytest.raises(NotThisFamily, match="as another file is"):
+        load_clip_pair(names["clip_l"], names["clip_l"], "sd3", ctx=ctx)
