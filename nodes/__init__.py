@@ -29,6 +29,7 @@ from nodes import (
     model_sampling,
     model_saving,
     parts,
+    pixel_diffusion,
     primitives,
     prompts,
     sampling,
@@ -82,4 +83,5 @@ BUILTIN = (
     logic,
     training,
     training_scratch,
+    pixel_diffusion,
 )

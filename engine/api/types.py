@@ -57,6 +57,7 @@ if TYPE_CHECKING:
     ControlNet: TypeAlias = Recipe
     ClipVision: TypeAlias = Recipe
     UpscaleModel: TypeAlias = Recipe
+    PixelModel: TypeAlias = Recipe
     Sigmas: TypeAlias = Tensor  # (steps + 1,) falling
     Sampler: TypeAlias = Any  # engine.diffusion.samplers.SamplerChoice
     Noise: TypeAlias = Any  # object with generate_noise(latent) and seed
@@ -75,6 +76,7 @@ else:
     ControlNet = Socket("CONTROL_NET")
     ClipVision = Socket("CLIP_VISION")
     UpscaleModel = Socket("UPSCALE_MODEL")
+    PixelModel = Socket("PIXEL_MODEL")
     Sigmas = Socket("SIGMAS")
     Sampler = Socket("SAMPLER")
     Noise = Socket("NOISE")

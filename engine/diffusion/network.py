@@ -219,8 +219,13 @@ def unet_config(layout: UnetLayout) -> dict[str, Any]:
 
 def build_unet(layout: UnetLayout) -> "UNet2DConditionModel":
     """The UNet without weights (on the meta device)."""
+    with torch.device("meta"):
+        return new_unet(layout)
+
+
+def new_unet(layout: UnetLayout) -> "UNet2DConditionModel":
+    """The UNet with random weights."""
     # Imported on use: diffusers takes seconds, and listing nodes must not wait for it.
     from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 
-    with torch.device("meta"):
-        return UNet2DConditionModel(**unet_config(layout))
+    return UNet2DConditionModel(**unet_config(layout))

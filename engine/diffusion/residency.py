@@ -24,6 +24,7 @@ from engine.diffusion.latent_space import LatentSpace
 from engine.diffusion.network import LoadedDenoiser, sd_alphas_cumprod
 from engine.diffusion.network_hooks import network_hooks
 from engine.diffusion.patches import Change, PatchTarget, WeightOf, plan_patches
+from engine.diffusion.pixel_diffusion import LoadedPixels, pixels_source, read_sizes
 from engine.diffusion.precision import Precision, compute_dtype
 from engine.diffusion.single_file import recipe_file
 from engine.diffusion.t5_text import T5Tower
@@ -610,6 +611,15 @@ def _upscaler(recipe: Recipe, entry: _Entry) -> LoadedUpscaler:
     )
 
 
+def _pixels(recipe: Recipe, entry: _Entry) -> LoadedPixels:
+    return LoadedPixels(
+        sizes=read_sizes(entry.base.source.file),
+        model=entry.module,
+        device=entry.device,
+        dtype=entry.dtype,
+    )
+
+
 def _clip_vision(recipe: Recipe, entry: _Entry) -> LoadedVision:
     return LoadedVision(
         model=entry.module,  # pyright: ignore[reportArgumentType] - clip_vision_source made it
@@ -631,6 +641,7 @@ SOURCES: dict[str, Callable[[WeightFile], PartSource]] = {
     "upscaler": upscaler_source,
     "clip_vision": clip_vision_source,
     "gligen": gligen_source,
+    "pixels": pixels_source,
 }
 
 VIEWS: dict[str, Callable[[Recipe, _Entry], Loaded]] = {
@@ -641,4 +652,5 @@ VIEWS: dict[str, Callable[[Recipe, _Entry], Loaded]] = {
     "upscaler": _upscaler,
     "clip_vision": _clip_vision,
     "gligen": _gligen,
+    "pixels": _pixels,
 }

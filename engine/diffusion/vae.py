@@ -190,6 +190,12 @@ def _decode_latent(vae: LoadedVae, latent: Tensor) -> Tensor:
 
 def build_vae(layout: VaeLayout) -> "AutoencoderKL":
     """The autoencoder without weights (on the meta device)."""
+    with torch.device("meta"):
+        return new_vae(layout)
+
+
+def new_vae(layout: VaeLayout) -> "AutoencoderKL":
+    """The autoencoder with random weights."""
     # Imported on use: diffusers takes seconds, and listing nodes must not wait for it.
     from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 
@@ -206,5 +212,4 @@ def build_vae(layout: VaeLayout) -> "AutoencoderKL":
         "use_quant_conv": layout.has_quant,
         "use_post_quant_conv": layout.has_quant,
     }
-    with torch.device("meta"):
-        return AutoencoderKL(**config)
+    return AutoencoderKL(**config)

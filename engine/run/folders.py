@@ -35,6 +35,7 @@ KINDS: Mapping[str, tuple[str, ...]] = {
     "gligen": ("gligen",),
     "hypernetworks": ("hypernetworks",),
     "loras": ("loras",),
+    "pixel_diffusion": ("pixel_diffusion",),
     "style_models": ("style_models",),
     "text_encoders": ("text_encoders", "clip"),
     "upscale_models": ("upscale_models",),

@@ -45,6 +45,9 @@ def placed(
     changed: dict[str, Tensor] = {}
     for name, value in own.items():
         source = sources[name]
+        if source.read(tensors[source.key]).shape != value.shape:  # a layer that was widened
+            changed[source.key] = value.detach().float().cpu()
+            continue
         target = changed.get(source.key)
         if target is None:
             target = changed[source.key] = tensors[source.key].float().clone()

@@ -52,7 +52,8 @@ class Control:
         layout = base.denoiser.layout
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(generator.initial_seed())
-            control: Any = new_control(layout, 3, HINT_WIDTHS).to(base.device)
+            control: Any = new_control(layout, 3, HINT_WIDTHS)
+        control.to(base.device)
         copy_encoder(base, control)
         control.requires_grad_(True)
         encode = FrozenText(base)

@@ -9,7 +9,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
 from torch import Tensor, nn
 
 from engine.api.errors import NodeError
@@ -136,12 +135,11 @@ def train(job: Job, pool: "ModelPool", places: Places, watch: Watch = lambda _: 
     target = find_target(places.result, job.run)
     if target.is_finished:
         return target.path
-    with torch.enable_grad():  # nodes are called without
-        prepared = job.prepare(pool, places)
-        try:
-            _Run(job=job, prepared=prepared, places=places, watch=watch).train(target)
-        finally:
-            prepared.release()
+    prepared = job.prepare(pool, places)
+    try:
+        _Run(job=job, prepared=prepared, places=places, watch=watch).train(target)
+    finally:
+        prepared.release()
     return target.path
 
 

@@ -175,8 +175,13 @@ class UpscalerTraining(Job):
     sizes: UpscalerSettings = field(default_factory=UpscalerSettings)
     vae: Recipe | None = None
 
-    title = "upscaler"
-    folder = "upscale_models"
+    @property
+    def title(self) -> str:
+        return "upscaler"
+
+    @property
+    def folder(self) -> str:
+        return "upscale_models"
 
     def own_identity(self) -> dict[str, Any]:
         vae = repr((self.vae.weights_identity, self.vae.options)) if self.vae else ""

@@ -2,6 +2,8 @@
 
 import subprocess
 import sys
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -15,6 +17,7 @@ from engine.diffusion.training.job import train
 from engine.diffusion.training.report import Telling, Watch
 from tests.diffusion.training.tiny_runs import JOBS, places_of
 
+Uninterrupted = Callable[[str], dict[str, Tensor]]
 every_kind = pytest.mark.parametrize("name", JOBS)
 
 
@@ -24,15 +27,15 @@ def pool() -> ModelPool:
 
 
 @pytest.fixture(scope="module")
-def uninterrupted(
-    tmp_path_factory: pytest.TempPathFactory, pool: ModelPool
-) -> dict[str, dict[str, Tensor]]:
-    """The result of every kind, trained in one go."""
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory, pool: ModelPool) -> Uninterrupted:
+    """The result of a kind that was trained in one go."""
     folder = tmp_path_factory.mktemp("whole")
-    return {
-        name: load_file(train(make(folder), pool, places_of(folder / name)))
-        for name, make in JOBS.items()
-    }
+
+    @cache
+    def whole(name: str) -> dict[str, Tensor]:
+        return load_file(train(JOBS[name](folder), pool, places_of(folder / name)))
+
+    return whole
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +63,7 @@ def assert_equal(left: dict[str, Tensor], right: dict[str, Tensor]) -> None:
 
 @every_kind
 def test_an_interrupted_run_goes_on_bit_for_bit(
-    tmp_path: Path, pool: ModelPool, name: str, uninterrupted: dict[str, dict[str, Tensor]]
+    tmp_path: Path, pool: ModelPool, name: str, uninterrupted: Uninterrupted
 ) -> None:
     job, places = JOBS[name](tmp_path), places_of(tmp_path)
     with pytest.raises(Cancelled):
@@ -69,25 +72,25 @@ def test_an_interrupted_run_goes_on_bit_for_bit(
     steps: list[int] = []
     path = train(job, pool, places, lambda t: steps.append(t.step))
     assert steps == [3, 4]
-    assert_equal(load_file(path), uninterrupted[name])
+    assert_equal(load_file(path), uninterrupted(name))
     assert not (places.runs / job.run).exists()
 
 
 @pytest.mark.slow
 @every_kind
 def test_a_killed_run_goes_on_bit_for_bit(
-    killed: Path, pool: ModelPool, name: str, uninterrupted: dict[str, dict[str, Tensor]]
+    killed: Path, pool: ModelPool, name: str, uninterrupted: Uninterrupted
 ) -> None:
     steps: list[int] = []
     job = JOBS[name](killed)
     path = train(job, pool, places_of(killed / name), lambda t: steps.append(t.step))
     assert steps == [2, 3, 4]  # the step in which it was killed is done again
-    assert_equal(load_file(path), uninterrupted[name])
+    assert_equal(load_file(path), uninterrupted(name))
 
 
 @every_kind
-def test_training_changes_weights(name: str, uninterrupted: dict[str, dict[str, Tensor]]) -> None:
-    tensors = uninterrupted[name]
+def test_training_changes_weights(name: str, uninterrupted: Uninterrupted) -> None:
+    tensors = uninterrupted(name)
     assert all(bool(t.isfinite().all()) for t in tensors.values() if t.is_floating_point())
     ups = [v for k, v in tensors.items() if "lora_up" in k]
     assert bool(ups) == name.startswith(("lora", "locon"))

@@ -15,16 +15,21 @@ import numpy as np
 from PIL import Image
 
 from engine.diffusion.checkpoint import CheckpointParts, open_checkpoint
+from engine.diffusion.pixel_diffusion import PixelSizes
 from engine.diffusion.residency import ModelPool
 from engine.diffusion.training.adapters import AdapterSettings
 from engine.diffusion.training.control import Control
 from engine.diffusion.training.data.batches import BatchOptions
 from engine.diffusion.training.data.dataset import Dataset, Example, change
 from engine.diffusion.training.finetune import FineTune
+from engine.diffusion.training.inpainting import Inpainting
 from engine.diffusion.training.job import Job, Places
 from engine.diffusion.training.methods import FullTraining, Lora, Method, TextualInversion
+from engine.diffusion.training.new_diffusion import DiffusionSizes, DiffusionTraining
+from engine.diffusion.training.new_vae import VaeSizes, VaeTraining
 from engine.diffusion.training.objectives import ObjectiveSettings
 from engine.diffusion.training.optimizers import OptimizerSettings
+from engine.diffusion.training.pixels import PixelTraining
 from engine.diffusion.training.settings import TrainingSettings
 from engine.diffusion.training.upscaling import UpscalerSettings, UpscalerTraining
 from tests.tiny_checkpoint import write_tiny_checkpoint
@@ -112,10 +117,55 @@ def control_of(folder: Path, **more: Any) -> FineTune:
     return replace(job, dataset=with_conditions(job.dataset), **more)
 
 
+def inpainting_of(folder: Path, **more: Any) -> FineTune:
+    return replace(job_of(folder, Inpainting()), **more)
+
+
+def vae_of(folder: Path, **more: Any) -> VaeTraining:
+    job = VaeTraining(
+        dataset=dataset_of(folder / "pictures"),
+        steps=4,
+        seed=5,
+        settings=SETTINGS,
+        sizes=VaeSizes(width=8, critic_weight=0.1, structure_weight=0.5),
+    )
+    return replace(job, **more)
+
+
+def diffusion_of(folder: Path, **more: Any) -> DiffusionTraining:
+    parts = parts_of(folder)
+    job = DiffusionTraining(
+        dataset=dataset_of(folder / "pictures"),
+        steps=4,
+        seed=5,
+        settings=SETTINGS,
+        vae=parts.vae,
+        clip=parts.clip,
+        sizes=DiffusionSizes(width=16, heads=2, text_width=8, text_layers=1),
+    )
+    return replace(job, **more)
+
+
+def pixels_of(folder: Path, **more: Any) -> PixelTraining:
+    job = PixelTraining(
+        dataset=dataset_of(folder / "pictures"),
+        steps=4,
+        seed=5,
+        settings=replace(SETTINGS, batches=replace(SETTINGS.batches, size_px=16)),
+        sizes=PixelSizes(size_px=16, width=16, multiples=(1, 1), groups=4),
+    )
+    return replace(job, **more)
+
+
 JOBS: dict[str, Callable[[Path], Job]] = {
     **{name: partial(job_of, method=method) for name, method in METHODS.items()},
     "upscaler": upscaler_of,
     "controlnet": control_of,
+    "inpainting": inpainting_of,
+    "vae": vae_of,
+    "pixels": pixels_of,
+    "diffusion": diffusion_of,
+    "diffusion_text": partial(diffusion_of, clip=None),
 }
 
 

@@ -4,7 +4,7 @@ Every random choice is drawn from (seed, epoch, example), so that a position alo
 order, the augmentation and the dropout bit for bit.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from typing import Any, Literal
@@ -172,8 +172,8 @@ class Batches:
         )
 
     def masks(self, draws: tuple[Draw, ...]) -> Tensor | None:
-        """The masks of some draws, all white where a picture has none. Shapes: (B, 1, H, W)."""
-        return torch.stack([_mask(d) for d in draws]) if self.options.masked else None
+        """The masks of a masked loss. Shapes: (B, 1, H, W)."""
+        return masks_of(draws) if self.options.masked else None
 
     def conditions(self, draws: tuple[Draw, ...]) -> Tensor | None:
         """The condition pictures of some draws. Shapes: (B, 3, H, W) 0..1."""
@@ -257,6 +257,21 @@ def _beside(picture: Image.Image, draw: Draw) -> Image.Image:
     if picture.size != original:
         picture = picture.resize(original)
     return placed(picture, draw.placing)
+
+
+def square_pictures(dataset: Dataset, count: int, side_px: int) -> Tensor:
+    """The first pictures, cut to the middle. Shapes: (N, 3, side, side) 0..1."""
+    pictures: list[Tensor] = []
+    for e in dataset.examples[:count]:
+        size = (e.width_px, e.height_px)
+        placing = place(size, (side_px, side_px), 0.5, 0.5, is_flipped=False)
+        pictures.append(to_pixels(placed(read_rgb(e.path, e.grey_range), placing)))
+    return torch.stack(pictures)
+
+
+def masks_of(draws: Sequence[Draw]) -> Tensor:
+    """The masks of some draws, all white where a picture has none. Shapes: (B, 1, H, W)."""
+    return torch.stack([_mask(d) for d in draws])
 
 
 def _mask(draw: Draw) -> Tensor:
