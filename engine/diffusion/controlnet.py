@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from engine.api.errors import NodeError
 from engine.diffusion.families.base import UnetLayout
 from engine.diffusion.network import encoder_config
 
@@ -60,6 +61,26 @@ class LoadedControl:
                 return_dict=False,
             )
         return {"input": list(down), "middle": [middle]}
+
+
+def check_control(control: UnetLayout, model: UnetLayout, name: str) -> None:
+    """Raises: NodeError, where a ControlNet was made for another family than the model's."""
+    if _sizes(control) != _sizes(model):
+        raise NodeError(
+            f"The ControlNet {name} was made for another family: it {_told(control)}, but the "
+            f"model {_told(model)}.",
+            hint="Use a ControlNet for the model's family.",
+        )
+
+
+def _sizes(layout: UnetLayout) -> tuple[object, ...]:
+    return layout.width, layout.mult, layout.blocks, layout.context_dim, layout.adm
+
+
+def _told(layout: UnetLayout) -> str:
+    levels = " × ".join(str(layout.width * m) for m in layout.mult)
+    vector = f" and a vector of {layout.adm}" if layout.adm else ""
+    return f"reads texts of {layout.context_dim}{vector} and has levels of {levels} channels"
 
 
 def add_residuals(

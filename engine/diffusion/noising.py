@@ -5,9 +5,10 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from engine.diffusion.finite import check_finite
 from engine.diffusion.latent_ops import check_channels, resized
 from engine.diffusion.noise import NoiseMaker
-from engine.diffusion.sample import check_finite, parameterization_of
+from engine.diffusion.sample import parameterization_of
 
 if TYPE_CHECKING:
     from engine.api.context import RunContext
@@ -32,5 +33,5 @@ def with_noise(
     clean = space.entered(samples.to(torch.float32))
     noise = source.generate_noise(latent).to(torch.float32)
     noisy = space.left(model.noised(clean, noise, level, is_start=False))
-    check_finite(noisy, "Adding noise gave")
+    check_finite(noisy, "Adding noise gave", "Check the sigmas and the latent.")
     return resized(latent, noisy)

@@ -12,10 +12,13 @@ from torch import Tensor
 from engine.api.errors import NodeError
 from engine.diffusion.conditioning_batch import Entry, Target, fit_batch, resolve
 from engine.diffusion.control_link import Controls, control_recipes
+from engine.diffusion.controlnet import LoadedControl, check_control
 from engine.diffusion.denoiser import GuidedDenoiser, MaskedDenoiser, NetworkApply
+from engine.diffusion.finite import check_finite
 from engine.diffusion.gligen import LoadedGligen, gligen_recipes
 from engine.diffusion.guidance import Guidance
 from engine.diffusion.latent_ops import check_channels
+from engine.diffusion.network import LoadedDenoiser
 from engine.diffusion.noise import SEED_LIMIT, NoiseMaker, NoiseSource, initial_noise
 from engine.diffusion.parameterization import Parameterization, parameterization
 from engine.diffusion.preview import FACTORS, latent_preview
@@ -26,8 +29,10 @@ if TYPE_CHECKING:
     from engine.api.context import RunContext
     from engine.api.recipe import Recipe
     from engine.api.types import LatentDict
-    from engine.diffusion.controlnet import LoadedControl
     from engine.diffusion.network import Denoiser
+
+SAMPLING_HINT = "Check the schedule and cfg; on a GPU try --precision fp32."
+INPUT_HINT = "Look at the node that made it: there something went wrong first."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,15 +95,19 @@ def sample(
     samples = latent["samples"]
     if len(sigmas) == 0:
         return Sampled(samples=samples, denoised=samples)
-    check_finite(sigmas, "The schedule holds")
+    check_finite(sigmas, "The schedule holds", SAMPLING_HINT)
+    check_finite(samples, "The latent that came in holds", INPUT_HINT)
+    for group in guidance.groups:
+        for embeds, _ in group:
+            check_finite(embeds, "A conditioning that came in holds", INPUT_HINT)
     for change in guidance.model.hooks_of("guidance"):
         guidance = change(guidance)
     with ExitStack() as stack:
         loaded = stack.enter_context(ctx.models.use(guidance.model))
-        controls = {
-            key: stack.enter_context(ctx.models.use(recipe))
-            for key, recipe in control_recipes(guidance.groups).items()
-        }
+        controls: dict[str, LoadedControl] = {}
+        for key, recipe in control_recipes(guidance.groups).items():
+            controls[key] = stack.enter_context(ctx.models.use(recipe))
+            _check_control(controls[key], loaded, recipe.files[0].name)
         gligens = {
             key: stack.enter_context(ctx.models.use(recipe))
             for key, recipe in gligen_recipes(guidance.groups).items()
@@ -119,7 +128,7 @@ def sample(
 class _Run:
     ctx: "RunContext"
     loaded: "Denoiser"
-    controls: Mapping[str, "LoadedControl"]
+    controls: Mapping[str, LoadedControl]
     gligens: Mapping[str, LoadedGligen]
     guidance: Guidance
     sampler: SamplerChoice
@@ -144,7 +153,7 @@ class _Run:
             x = self.sampler.sample(
                 denoise, x, sigmas, noise=NoiseSource(x, source.seed), on_step=progress.on_step
             )
-        check_finite(x, "Sampling gave")
+        check_finite(x, "Sampling gave", SAMPLING_HINT)
         x = model.finished(x, sigmas[-1])
         denoised = x if progress.denoised is None else progress.denoised
         left = loaded.latent.left
@@ -219,9 +228,16 @@ class _Progress:
     denoised: Tensor | None = None
 
     def on_step(self, index: int, x: Tensor, denoised: Tensor) -> None:
+        check_finite(denoised, f"Step {index + 1} of {self.total} gave", SAMPLING_HINT)
         self.denoised = denoised
         picture = self.preview(denoised) if self.preview else None
         self.ctx.progress(index + 1, self.total, picture)
+
+
+def _check_control(control: LoadedControl, loaded: "Denoiser", name: str) -> None:
+    """Raises: NodeError, where a ControlNet does not fit a UNet; others refuse it themselves."""
+    if isinstance(loaded, LoadedDenoiser):
+        check_control(control.layout, loaded.layout, name)
 
 
 def _check_resizable(noise_mask: Tensor | None, entries: Sequence[Entry]) -> None:
@@ -260,12 +276,3 @@ def after_noise(latent: Tensor, seed: int) -> torch.Generator:
     generator = torch.Generator().manual_seed(seed % SEED_LIMIT)
     torch.randn(latent.shape, generator=generator)
     return generator
-
-
-def check_finite(x: Tensor, what: str) -> None:
-    """Raises: NodeError, if there is NaN or infinity in a tensor."""
-    if not bool(torch.isfinite(x).all()):
-        raise NodeError(
-            f"{what} values that are not numbers (NaN or infinity).",
-            hint="Check the schedule and cfg; on a GPU try --precision fp32.",
-        )

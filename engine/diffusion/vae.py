@@ -10,6 +10,7 @@ from torch import Tensor
 
 from engine.api.errors import NodeError
 from engine.diffusion.families.base import VaeLayout
+from engine.diffusion.finite import check_finite
 from engine.diffusion.tiling import run_tiled
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ def encode(vae: LoadedVae, image: Tensor) -> Tensor:
     Shapes: image (B, H, W, C) 0..1 -> (B, 4, H / factor, W / factor).
     """
     pixels = _pixels(vae, image)
-    return torch.cat([_encode_pixels(vae, part) for part in _batches(pixels)])
+    return _finite(torch.cat([_encode_pixels(vae, part) for part in _batches(pixels)]))
 
 
 def decode(vae: LoadedVae, latent: Tensor) -> Tensor:
@@ -66,14 +67,22 @@ def encode_tiled(
     Units: tile and overlap in pixels. Shapes: as `encode`.
     """
     pixels = _pixels(vae, image)
-    return _tiled(
-        pixels,
-        lambda part: _encode_pixels(vae, part),
-        tile=tile,
-        overlap=overlap,
-        scale=Fraction(1, vae.factor),
-        on_tile=on_tile,
+    return _finite(
+        _tiled(
+            pixels,
+            lambda part: _encode_pixels(vae, part),
+            tile=tile,
+            overlap=overlap,
+            scale=Fraction(1, vae.factor),
+            on_tile=on_tile,
+        )
     )
+
+
+def _finite(latent: Tensor) -> Tensor:
+    """Raises: NodeError, for a latent with NaN."""
+    check_finite(latent, "Encoding gave", "The VAE overflows; use --precision fp32 or another VAE.")
+    return latent
 
 
 def decode_tiled(
@@ -150,6 +159,7 @@ def _check_latent(vae: LoadedVae, latent: Tensor) -> None:
             f"which takes (batch, {vae.latent_channels} channels, height, width).",
             hint="Use the VAE of the checkpoint that made the latent.",
         )
+    check_finite(latent, "The latent that came in holds", "Look at the node that made it.")
 
 
 def _pixels(vae: LoadedVae, image: Tensor) -> Tensor:
