@@ -41,6 +41,7 @@ from nodes import (
     training_scratch,
     upscale,
     vae,
+    vq_autoencoder,
 )
 
 BUILTIN = (
@@ -84,4 +85,5 @@ BUILTIN = (
     training,
     training_scratch,
     pixel_diffusion,
+    vq_autoencoder,
 )

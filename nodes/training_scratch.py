@@ -21,6 +21,7 @@ from engine.api import (
     TrainingSettings,
     UpscaleModel,
     Vae,
+    VqModel,
     node,
 )
 from engine.api.node import Widget
@@ -40,7 +41,9 @@ from engine.diffusion.training.pixels import PixelTraining
 from engine.diffusion.training.settings import TrainingSettings as Settings
 from engine.diffusion.training.settings import with_rate
 from engine.diffusion.training.upscaling import UpscalerSettings, UpscalerTraining
+from engine.diffusion.training.vq import VqTraining
 from engine.diffusion.upscaler import open_upscaler
+from engine.diffusion.vq_autoencoder import VqSizes, open_vq
 
 _CATEGORY = "training/new models"
 _SAMPLES = 10  # rows of sample pictures over a run, where the settings name no other number
@@ -393,6 +396,54 @@ def train_pixel_diffusion(
     return NodeOutput(result=(model, file.name), ui=ui)  # pyright: ignore[reportReturnType]
 
 
+@node(
+    "TrainVQAutoencoder",
+    title="Train VQ Autoencoder",
+    category=_CATEGORY,
+    output_names=("VQ_MODEL", "model_name"),
+    search=("VQ-VAE", "codebook", "from scratch", "training"),
+    is_output=True,
+)
+def train_vq_autoencoder(
+    dataset: Dataset,
+    name: Annotated[str, Text("my-codes")],
+    size: _Size,
+    width: Annotated[int, Int(32, min=8, max=512, step=8, tooltip="Channels of the first level.")],
+    levels: Annotated[
+        str, Text("1 2 2", tooltip="Widths of the levels; each but the last halves the picture.")
+    ],
+    blocks: Annotated[int, Int(1, min=1, max=8, tooltip="Residual blocks of a level.")],
+    codes: Annotated[int, Int(256, min=2, max=65536, tooltip="How many codes its book has.")],
+    code_width: Annotated[int, Int(4, min=1, max=512, tooltip="Numbers in a code.")],
+    batch_size: _Batch,
+    steps: Annotated[int, _steps(5000)],
+    learning_rate: Annotated[float, _rate(1e-3)],
+    seed: _Seed,
+    ctx: RunContext,
+    settings: TrainingSettings | None = None,
+) -> tuple[VqModel, str]:
+    """Trains a vector-quantised autoencoder: it writes pictures as grids of codes out of a book
+    that it learns, and reads them back. VQ Encode and VQ Decode use it. The sample pictures show
+    pictures and what comes back."""
+    job = VqTraining(
+        dataset=dataset,
+        steps=steps,
+        seed=seed,
+        settings=_at_size(_settings(settings, learning_rate, steps), size, batch_size),
+        sizes=VqSizes(
+            width=width,
+            multiples=read_multiples(levels),
+            blocks=blocks,
+            codes=codes,
+            channels=code_width,
+            groups=groups_for(width),
+        ),
+    )
+    file, ui = train_in_node(ctx, job, name)
+    model = open_vq(Path(file.path), file.digest, file.name)
+    return NodeOutput(result=(model, file.name), ui=ui)  # pyright: ignore[reportReturnType]
+
+
 NODES = [
     train_upscaler,
     train_controlnet,
@@ -400,4 +451,5 @@ NODES = [
     train_vae,
     train_diffusion,
     train_pixel_diffusion,
+    train_vq_autoencoder,
 ]

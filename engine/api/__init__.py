@@ -33,6 +33,7 @@ from engine.api.types import (
     TrainingSettings,
     UpscaleModel,
     Vae,
+    VqModel,
 )
 
 __all__ = [
@@ -67,5 +68,6 @@ __all__ = [
     "TrainingSettings",
     "UpscaleModel",
     "Vae",
+    "VqModel",
     "node",
 ]

@@ -58,6 +58,7 @@ if TYPE_CHECKING:
     ClipVision: TypeAlias = Recipe
     UpscaleModel: TypeAlias = Recipe
     PixelModel: TypeAlias = Recipe
+    VqModel: TypeAlias = Recipe
     Sigmas: TypeAlias = Tensor  # (steps + 1,) falling
     Sampler: TypeAlias = Any  # engine.diffusion.samplers.SamplerChoice
     Noise: TypeAlias = Any  # object with generate_noise(latent) and seed
@@ -77,6 +78,7 @@ else:
     ClipVision = Socket("CLIP_VISION")
     UpscaleModel = Socket("UPSCALE_MODEL")
     PixelModel = Socket("PIXEL_MODEL")
+    VqModel = Socket("VQ_MODEL")
     Sigmas = Socket("SIGMAS")
     Sampler = Socket("SAMPLER")
     Noise = Socket("NOISE")

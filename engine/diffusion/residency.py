@@ -34,6 +34,7 @@ from engine.diffusion.transformer import LoadedTransformer
 from engine.diffusion.unclip import embed_statistics
 from engine.diffusion.upscaler import LoadedUpscaler, upscaler_source
 from engine.diffusion.vae import LoadedVae
+from engine.diffusion.vq_autoencoder import LoadedVq, read_vq_sizes, vq_source
 from engine.diffusion.weightfile import WeightFile
 
 if TYPE_CHECKING:
@@ -620,6 +621,15 @@ def _pixels(recipe: Recipe, entry: _Entry) -> LoadedPixels:
     )
 
 
+def _vq(recipe: Recipe, entry: _Entry) -> LoadedVq:
+    return LoadedVq(
+        sizes=read_vq_sizes(entry.base.source.file),
+        model=entry.module,
+        device=entry.device,
+        dtype=entry.dtype,
+    )
+
+
 def _clip_vision(recipe: Recipe, entry: _Entry) -> LoadedVision:
     return LoadedVision(
         model=entry.module,  # pyright: ignore[reportArgumentType] - clip_vision_source made it
@@ -642,6 +652,7 @@ SOURCES: dict[str, Callable[[WeightFile], PartSource]] = {
     "clip_vision": clip_vision_source,
     "gligen": gligen_source,
     "pixels": pixels_source,
+    "vq": vq_source,
 }
 
 VIEWS: dict[str, Callable[[Recipe, _Entry], Loaded]] = {
@@ -653,4 +664,5 @@ VIEWS: dict[str, Callable[[Recipe, _Entry], Loaded]] = {
     "clip_vision": _clip_vision,
     "gligen": _gligen,
     "pixels": _pixels,
+    "vq": _vq,
 }

@@ -41,6 +41,7 @@ KINDS: Mapping[str, tuple[str, ...]] = {
     "upscale_models": ("upscale_models",),
     "vae": ("vae",),
     "vae_approx": ("vae_approx",),
+    "vq_autoencoders": ("vq_autoencoders",),
 }
 ALIASES: Mapping[str, str] = {"clip": "text_encoders", "unet": "diffusion_models"}
 # Where nodes save models, below the output folder; loaders find them there again.

@@ -145,7 +145,7 @@ class VaeTraining(Job):
             net=net,
             loss=loss,
             tensors=lambda: vae_tensors(vae, self._measured(_MEASURED, pool)),
-            pictures=lambda: _before_and_after(vae, self._measured(_SHOWN, pool)),
+            pictures=lambda: _shown(vae, self._measured(_SHOWN, pool)),
             data=data,
             metadata={"weft.vae.norm_num_groups": str(groups_for(self.sizes.width))},
         )
@@ -205,8 +205,11 @@ def vae_tensors(vae: Any, pictures: Tensor) -> dict[str, Tensor]:
 
 
 @torch.no_grad()
-def _before_and_after(vae: Any, pictures: Tensor) -> Tensor:
-    """Pictures and what comes back, side by side. Shapes: (N, H, 2 W, 3)."""
-    back = decode(vae, moments(vae, pictures)[0])
+def _shown(vae: Any, pictures: Tensor) -> Tensor:
+    return before_and_after(pictures, decode(vae, moments(vae, pictures)[0]))
+
+
+def before_and_after(pictures: Tensor, back: Tensor) -> Tensor:
+    """Pictures and what comes back, side by side. Shapes: (N, 3, H, W) -1..1 → (N, H, 2 W, 3)."""
     both = torch.cat([pictures, back.float().clamp(-1, 1)], 3)
     return ((both + 1) / 2).movedim(1, -1).cpu()

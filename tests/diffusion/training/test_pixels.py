@@ -66,7 +66,7 @@ def test_sampling_equals_diffusers() -> None:
     for t in scheduler.timesteps:
         with torch.no_grad():
             eps = model(x, t).sample
-        x = scheduler.step(eps, int(t), x, generator=generator).prev_sample
+        x = scheduler.step(eps, int(t), x, generator=generator, return_dict=False)[0]
     wanted = ((x + 1) / 2).clamp(0, 1).movedim(1, -1)
     assert torch.allclose(ours, wanted, atol=1e-3)
 

@@ -31,7 +31,9 @@ from engine.diffusion.training.objectives import ObjectiveSettings
 from engine.diffusion.training.optimizers import OptimizerSettings
 from engine.diffusion.training.pixels import PixelTraining
 from engine.diffusion.training.settings import TrainingSettings
+from engine.diffusion.training.vq import VqTraining
 from engine.diffusion.training.upscaling import UpscalerSettings, UpscalerTraining
+from engine.diffusion.vq_autoencoder import VqSizes
 from tests.tiny_checkpoint import write_tiny_checkpoint
 
 METHODS: dict[str, Method] = {
@@ -157,12 +159,24 @@ def pixels_of(folder: Path, **more: Any) -> PixelTraining:
     return replace(job, **more)
 
 
+def vq_of(folder: Path, **more: Any) -> VqTraining:
+    job = VqTraining(
+        dataset=dataset_of(folder / "pictures"),
+        steps=4,
+        seed=5,
+        settings=replace(SETTINGS, batches=replace(SETTINGS.batches, size_px=32)),
+        sizes=VqSizes(width=8, multiples=(1, 2), codes=16, groups=2),
+    )
+    return replace(job, **more)
+
+
 JOBS: dict[str, Callable[[Path], Job]] = {
     **{name: partial(job_of, method=method) for name, method in METHODS.items()},
     "upscaler": upscaler_of,
     "controlnet": control_of,
     "inpainting": inpainting_of,
     "vae": vae_of,
+    "vq": vq_of,
     "pixels": pixels_of,
     "diffusion": diffusion_of,
     "diffusion_text": partial(diffusion_of, clip=None),
