@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, NoReturn, cast
 
+from engine.api.context import Saving
 from engine.api.errors import GaveWay, MissingModel, NodeError
 from engine.api.spec import InputSpec
 
@@ -37,6 +38,7 @@ class CheckContext:
         self._count = 0
         self.prompt: Mapping[str, Any] = {}
         self.extra_pnginfo: Mapping[str, Any] = {}
+        self.saving = Saving()
 
     @property
     def models(self) -> Any:
@@ -48,6 +50,15 @@ class CheckContext:
 
     def resolve(self, folder: str, name: str) -> Path:
         raise MissingModel(f"There is no file {name} while a pack is checked.")
+
+    def below(self, folder: str, name: str) -> Mapping[str, Path]:
+        return {}
+
+    def place(self, folder: str, name: str) -> Path:
+        return self._folder / folder / name
+
+    def work_folder(self, name: str) -> Path:
+        return self._folder / name
 
     def digest(self, path: Path) -> str:
         return str(path)

@@ -9,7 +9,9 @@ from engine.run.added_folders import with_added
 from engine.run.folders import Folders, make_folders
 
 SECRETS = frozenset(("token",))  # no node and no pack needs to know them
-SHIPPED_CHECKPOINTS = ROOT / "models" / "checkpoints"  # where the built-in model lies
+SHIPPED = ROOT / "models"  # the built-in model and its companions
+SHIPPED_CHECKPOINTS = SHIPPED / "checkpoints"
+SHIPPED_KINDS = ("checkpoints", "loras", "embeddings", "controlnet", "upscale_models")
 
 
 def config_to_json(config: Config) -> dict[str, Any]:
@@ -41,7 +43,7 @@ def _value(item: Any) -> Any:
 
 def folders_of(config: Config) -> Folders:
     """The folders that a configuration names, those that were added by `main.py models add`, and
-    that of the built-in model as the last resort.
+    those of the built-in model and its companions as the last resort.
 
     Raises: LaunchError.
     """
@@ -56,8 +58,8 @@ def folders_of(config: Config) -> Folders:
         extra_model_paths=config.extra_model_paths,
     )
     folders = with_added(folders)
-    checkpoints = folders.models["checkpoints"]
-    if any(path.resolve() == SHIPPED_CHECKPOINTS for path in checkpoints):
-        return folders
-    models = {**folders.models, "checkpoints": (*checkpoints, SHIPPED_CHECKPOINTS)}
+    models = dict(folders.models)
+    for kind in SHIPPED_KINDS:
+        if all(path.resolve() != SHIPPED / kind for path in models[kind]):
+            models[kind] = (*models[kind], SHIPPED / kind)
     return replace(folders, models=models)

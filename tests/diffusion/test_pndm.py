@@ -43,9 +43,11 @@ def by_diffusers(x: Tensor, steps: int, *, skip_prk: bool, to_one: bool) -> tupl
         steps_offset=1,
     )
     scheduler.set_timesteps(steps)
-    for timestep in scheduler.timesteps:
-        x = scheduler.step(predicted(x, float(timestep)), timestep, x).prev_sample
-    return x, len(scheduler.timesteps)
+    assert scheduler.timesteps is not None
+    timesteps: list[int] = scheduler.timesteps.tolist()
+    for timestep in timesteps:
+        x = scheduler.step(predicted(x, timestep), timestep, x, return_dict=False)[0]
+    return x, len(timesteps)
 
 
 @pytest.mark.parametrize("steps", [5, 20, 50])
