@@ -4,6 +4,7 @@ import base64
 import hashlib
 import io
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 from PIL import Image, ImageColor
@@ -16,7 +17,7 @@ from tests.run.model_trees import put_hub
 from tests.server.conftest import Open
 
 
-def write_header(path: Path, header: dict[str, object]) -> None:
+def write_header(path: Path, header: Mapping[str, object]) -> None:
     body = json.dumps(header).encode()
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(len(body).to_bytes(8, "little") + body)

@@ -34,7 +34,7 @@ def box_of(page: Page, title: str) -> dict[str, float]:
     at_rest(page)
     box = node(page, title).bounding_box()
     assert box
-    return dict(box)
+    return {"x": box["x"], "y": box["y"], "width": box["width"], "height": box["height"]}
 
 
 def head(page: Page, title: str) -> tuple[float, float]:
