@@ -15,6 +15,7 @@ from engine.api import (
 )
 from engine.diffusion.checkpoint import open_controlnet
 from engine.diffusion.control_link import ControlLink, with_control
+from engine.diffusion.controlnet import UNION_TYPES, with_union_type
 from engine.diffusion.patches import open_control_difference
 
 _CATEGORY = "conditioning/controlnet"
@@ -39,6 +40,18 @@ def load_controlnet_difference(
     """Opens a ControlNet file that holds only its difference from a model; whole ones stay."""
     path = ctx.files.resolve("controlnet", control_net_name)
     return open_control_difference(path, ctx.files.digest(path), control_net_name, model)
+
+
+@node("SetUnionControlNetType", title="SetUnionControlNetType", category=_CATEGORY)
+def set_union_controlnet_type(
+    control_net: ControlNet,
+    type: Annotated[str, Choice(UNION_TYPES)],
+    ctx: RunContext,
+) -> ControlNet:
+    """Tells a ControlNet for several kinds of pictures which kind it gets."""
+    with ctx.models.use(control_net) as loaded:
+        layout = loaded.layout
+    return with_union_type(control_net, layout, type)
 
 
 @node("ControlNetApply", title="Apply ControlNet (OLD)", category=_CATEGORY, is_deprecated=True)
@@ -109,6 +122,7 @@ def controlnet_apply_sd3(
 NODES = [
     load_controlnet,
     load_controlnet_difference,
+    set_union_controlnet_type,
     controlnet_apply,
     controlnet_apply_advanced,
     controlnet_apply_sd3,

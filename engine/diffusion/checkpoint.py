@@ -155,6 +155,8 @@ def control_layout(file: WeightFile) -> UnetLayout:
         ) from error
     if f"{layout.prefix}input_hint_block.0.weight" not in file:
         raise NotThisFamily(f"{file.path.name} is no ControlNet: it has no input_hint_block.")
+    if types := file.shape(f"{layout.prefix}task_embedding"):
+        layout = replace(layout, control_types=types[0])
     if layout.is_linear:
         return replace(layout, head_width=number(file, "weft.unet.head_width", 64))
     return replace(layout, heads=number(file, "weft.unet.attention_heads", 8))

@@ -9,11 +9,13 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from engine.api.errors import NodeError
+from engine.api.recipe import Recipe
 from engine.diffusion.families.base import UnetLayout
 from engine.diffusion.network import encoder_config
 
 if TYPE_CHECKING:
     from diffusers.models.controlnets.controlnet import ControlNetModel
+    from diffusers.models.controlnets.controlnet_union import ControlNetUnionModel
 
 PIXELS_PER_CELL = 8  # the hint network halves its input three times
 
@@ -23,9 +25,10 @@ class LoadedControl:
     """A ControlNet ready to be called."""
 
     layout: UnetLayout
-    model: "ControlNetModel"
+    model: "ControlNetModel | ControlNetUnionModel"
     device: torch.device
     dtype: torch.dtype
+    control_type: int | None = None  # which of its kinds of pictures, of a union
 
     @property
     def context_dim(self) -> int:
@@ -55,12 +58,21 @@ class LoadedControl:
                 x[:, : self.layout.in_channels].to(**place),
                 timestep.to(self.device),
                 context.to(**place),
-                hint,
+                **self._picture(hint),
                 conditioning_scale=strength,
                 class_labels=None if y is None else y.to(**place),
                 return_dict=False,
             )
         return {"input": list(down), "middle": [middle]}
+
+    def _picture(self, hint: Tensor) -> dict[str, Any]:
+        """The hint, and of a union which kind of picture it is."""
+        count, kind = self.layout.control_types, self.control_type
+        if count is None or kind is None:
+            return {"controlnet_cond": hint}
+        kinds = hint.new_zeros(hint.shape[0], count)
+        kinds[:, kind] = 1.0
+        return {"controlnet_cond": [hint], "control_type": kinds, "control_type_idx": [kind]}
 
 
 def check_control(control: UnetLayout, model: UnetLayout, name: str) -> None:
@@ -115,12 +127,45 @@ def fit_hint(image: Tensor, rows: int, columns: int) -> Tensor:
     return interpolate(hint, size=(height, width), mode="nearest-exact")
 
 
+# Kinds of pictures of the published unions, in their order; the last two are in "promax" files.
+# Source: xinsir, controlnet-union-sdxl-1.0 (Apache-2.0), its model card.
+UNION_TYPES = (
+    "openpose",
+    "depth",
+    "hed/pidi/scribble/ted",
+    "canny/lineart/anime_lineart/mlsd",
+    "normal",
+    "segment",
+    "tile",
+    "repaint",
+)
+
+
+def with_union_type(control: Recipe, layout: UnetLayout, kind: str) -> Recipe:
+    """A union ControlNet for one kind of pictures; other ControlNets have one kind only and stay.
+
+    Raises: NodeError, for a kind that a smaller union does not know.
+    """
+    if layout.control_types is None:
+        return control
+    number = UNION_TYPES.index(kind)
+    if number >= layout.control_types:
+        raise NodeError(
+            f"{control.files[0].name} knows {layout.control_types} kinds of pictures, and {kind} "
+            "is none of them.",
+            hint=f"It knows {', '.join(UNION_TYPES[: layout.control_types])}.",
+        )
+    return control.with_option("control_type", number)
+
+
 def build_control(
     layout: UnetLayout, hint_channels: int, hint_widths: tuple[int, ...]
-) -> "ControlNetModel":
+) -> "ControlNetModel | ControlNetUnionModel":
     """The ControlNet without weights (on the meta device)."""
     with torch.device("meta"):
-        return new_control(layout, hint_channels, hint_widths)
+        if layout.control_types is None:
+            return new_control(layout, hint_channels, hint_widths)
+        return _new_union(layout, layout.control_types, hint_channels, hint_widths)
 
 
 def new_control(
@@ -130,7 +175,26 @@ def new_control(
     # Imported on use: diffusers takes seconds, and listing nodes must not wait for it.
     from diffusers.models.controlnets.controlnet import ControlNetModel
 
-    config = encoder_config(layout)
-    config["conditioning_channels"] = hint_channels
-    config["conditioning_embedding_out_channels"] = hint_widths
-    return ControlNetModel(**config)
+    return ControlNetModel(**_config(layout, hint_channels, hint_widths))
+
+
+def _new_union(
+    layout: UnetLayout, types: int, hint_channels: int, hint_widths: tuple[int, ...]
+) -> "ControlNetUnionModel":
+    from diffusers.models.controlnets.controlnet_union import ControlNetUnionModel
+
+    return ControlNetUnionModel(
+        **_config(layout, hint_channels, hint_widths),
+        addition_time_embed_dim=256,
+        num_control_type=types,
+        num_trans_channel=layout.width,
+        num_proj_channel=layout.width,
+    )
+
+
+def _config(layout: UnetLayout, hint_channels: int, hint_widths: tuple[int, ...]) -> dict[str, Any]:
+    return {
+        **encoder_config(layout),
+        "conditioning_channels": hint_channels,
+        "conditioning_embedding_out_channels": hint_widths,
+    }

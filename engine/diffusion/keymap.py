@@ -108,6 +108,15 @@ def unet_names(depth: tuple[int, ...], blocks: int, *, is_encoder: bool = False)
     return (*pairs, ("out.0.", "conv_norm_out."), ("out.2.", "conv_out."))
 
 
+# Parts that only union ControlNets have; their files have no other names for them.
+UNION: Pairs = (
+    ("task_embedding", "task_embedding"),
+    ("transformer_layes.", "transformer_layes."),
+    ("spatial_ch_projs.", "spatial_ch_projs."),
+    ("control_add_embedding.", "control_add_embedding."),
+)
+
+
 def control_names(depth: tuple[int, ...], blocks: int) -> Pairs:
     """Module prefixes (LDM, ours) of a ControlNet."""
     skips = 1 + len(depth) * blocks + len(depth) - 1
@@ -120,6 +129,7 @@ def control_names(depth: tuple[int, ...], blocks: int) -> Pairs:
         ),
         *((f"zero_convs.{n}.0.", f"controlnet_down_blocks.{n}.") for n in range(skips)),
         ("middle_block_out.0.", "controlnet_mid_block."),
+        *UNION,
     )
 
 
@@ -324,7 +334,6 @@ OLD_NAMES: Pairs = (
     (".key.", ".to_k."),
     (".value.", ".to_v."),
     (".proj_attn.", ".to_out.0."),
-    ("add_embedding.", "class_embedding."),
 )
 
 
@@ -342,7 +351,8 @@ def diffusers_names(part: str, keys: Iterable[str]) -> dict[str, tuple[str, str]
 def _modern(key: str) -> str:
     for old, new in OLD_NAMES:
         key = key.replace(old, new)
-    return key
+    start = "add_embedding."  # SDXL's vector input
+    return f"class_embedding.{key.removeprefix(start)}" if key.startswith(start) else key
 
 
 def _names_of_ldm(part: str, keys: Iterable[str]) -> Pairs:

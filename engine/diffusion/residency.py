@@ -328,16 +328,20 @@ class _Weights:
 
     def attach(self, module: nn.Module, *, at_once: bool = False) -> None:
         """Gives a module its weights: mapped ones at once, others when their layer first runs."""
+        # These read their output layer's weights without calling it.
+        unseen = [m.out_proj for m in module.modules() if isinstance(m, nn.MultiheadAttention)]
         for prefix, layer in module.named_modules():
             own = [
-                (local, f"{prefix}.{local}")
+                (local, f"{prefix}.{local}" if prefix else local)
                 for local, _ in (
                     *layer.named_parameters(recurse=False),
                     *layer.named_buffers(recurse=False),
                 )
             ]
             is_ready = all(self._is_mapped(n) and n not in self.changes for _, n in own)
-            if own and (self.is_streamed or any(self._is_transient(name) for _, name in own)):
+            if any(layer is m for m in unseen):
+                self._attach_now(layer, own)
+            elif own and (self.is_streamed or any(self._is_transient(name) for _, name in own)):
                 self._attach_each_run(layer, own)
             elif not at_once and not is_ready:
                 self._attach_on_first_run(layer, own)
@@ -601,6 +605,7 @@ def _control(recipe: Recipe, entry: _Entry) -> LoadedControl:
         model=entry.module,  # pyright: ignore[reportArgumentType] - build_control made it
         device=entry.device,
         dtype=entry.dtype,
+        control_type=recipe.option("control_type"),
     )
 
 

@@ -235,9 +235,14 @@ class _Progress:
 
 
 def _check_control(control: LoadedControl, loaded: "Denoiser", name: str) -> None:
-    """Raises: NodeError, where a ControlNet does not fit a UNet; others refuse it themselves."""
+    """Raises: NodeError, where a ControlNet does not fit a UNet, or misses its kind of pictures."""
     if isinstance(loaded, LoadedDenoiser):
         check_control(control.layout, loaded.layout, name)
+    if control.layout.control_types is not None and control.control_type is None:
+        raise NodeError(
+            f"The ControlNet {name} is for several kinds of pictures, and was not told which.",
+            hint="Put SetUnionControlNetType between its loader and Apply ControlNet.",
+        )
 
 
 def _check_resizable(noise_mask: Tensor | None, entries: Sequence[Entry]) -> None:

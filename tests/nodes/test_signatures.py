@@ -20,6 +20,7 @@ FEWER_CHOICES = {
     "DualCLIPLoader",
     "ModelSamplingContinuousEDM",
     "SamplerEulerCFGpp",
+    "SetUnionControlNetType",
 }
 CARD_NAMES = {
     "LoadCheckpoint": "CheckpointLoaderSimple",

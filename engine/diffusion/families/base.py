@@ -36,6 +36,7 @@ class UnetLayout:
     head_width: int | None = None
     classes: int | None = None
     only_cross: tuple[bool, ...] = ()
+    control_types: int | None = None  # of a ControlNet for several kinds of pictures
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
