@@ -1,7 +1,7 @@
 """Loader nodes that every client looks for, and the kinds of model that Weft cannot use yet."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Never, TypeAlias
+from typing import Annotated, Never
 
 from engine.api import (
     Choice,
@@ -9,18 +9,10 @@ from engine.api import (
     Model,
     NodeError,
     RunContext,
-    Socket,
     Vae,
     node,
 )
 from engine.diffusion.checkpoint import open_checkpoint
-
-if TYPE_CHECKING:
-    from engine.api.recipe import Recipe
-
-    StyleModel: TypeAlias = Recipe
-else:
-    StyleModel = Socket("STYLE_MODEL")
 
 
 @node("UNETLoader", title="Load Diffusion Model", category="advanced/loaders")
@@ -61,16 +53,7 @@ def load_image_only_checkpoint(
     _not_usable(ctx.files.resolve("checkpoints", ckpt_name), "picture-to-video models")
 
 
-@node("StyleModelLoader", title="Load Style Model", category="loaders")
-def load_style_model(
-    style_model_name: Annotated[str, Choice(folder="style_models")], ctx: RunContext
-) -> StyleModel:
-    """Refuses a style model: such models cannot be used yet."""
-    _not_usable(ctx.files.resolve("style_models", style_model_name), "style models")
-
-
 NODES = [
     load_unet,
     load_image_only_checkpoint,
-    load_style_model,
 ]

@@ -27,6 +27,7 @@ from engine.diffusion.patches import Change, PatchTarget, WeightOf, plan_patches
 from engine.diffusion.pixel_diffusion import LoadedPixels, pixels_source, read_sizes
 from engine.diffusion.precision import Precision, compute_dtype
 from engine.diffusion.single_file import recipe_file
+from engine.diffusion.style_model import LoadedStyle, style_source
 from engine.diffusion.t5_text import T5Tower
 from engine.diffusion.t5_tokenizer import t5_tokenizer
 from engine.diffusion.text import LoadedText, TextTower, Tower
@@ -651,11 +652,20 @@ def _gligen(recipe: Recipe, entry: _Entry) -> LoadedGligen:
     )
 
 
+def _style(recipe: Recipe, entry: _Entry) -> LoadedStyle:
+    return LoadedStyle(
+        model=entry.module,  # pyright: ignore[reportArgumentType] - style_source made it
+        device=entry.device,
+        dtype=entry.dtype,
+    )
+
+
 SOURCES: dict[str, Callable[[WeightFile], PartSource]] = {
     **PARTS,
     "upscaler": upscaler_source,
     "clip_vision": clip_vision_source,
     "gligen": gligen_source,
+    "style": style_source,
     "pixels": pixels_source,
     "vq": vq_source,
 }
@@ -668,6 +678,7 @@ VIEWS: dict[str, Callable[[Recipe, _Entry], Loaded]] = {
     "upscaler": _upscaler,
     "clip_vision": _clip_vision,
     "gligen": _gligen,
+    "style": _style,
     "pixels": _pixels,
     "vq": _vq,
 }

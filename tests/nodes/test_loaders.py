@@ -8,7 +8,7 @@ from safetensors.torch import save_file
 
 from engine.api.errors import MissingModel, ModelError, NodeError
 from nodes.conditioning import clip_set_last_layer, clip_text_encode
-from nodes.further_loaders import load_style_model, load_unet
+from nodes.further_loaders import load_image_only_checkpoint, load_unet
 from nodes.loaders import load_checkpoint, load_lora, load_lora_model_only, load_vae
 from nodes.merging import model_merge_simple
 from nodes.vae import vae_decode, vae_encode
@@ -84,8 +84,5 @@ def test_a_latent_of_another_model_is_refused_by_the_vae(ctx: Context) -> None:
 
 
 def test_kinds_that_cannot_be_used_say_so(ctx: Context) -> None:
-    folder = ctx.files.base / "models/style_models"
-    folder.mkdir()
-    (folder / "a.safetensors").touch()
-    with pytest.raises(NodeError, match="no style models"):
-        load_style_model("a.safetensors", ctx=ctx)
+    with pytest.raises(NodeError, match="no picture-to-video models"):
+        load_image_only_checkpoint("tiny.safetensors", ctx=ctx)

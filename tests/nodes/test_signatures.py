@@ -21,6 +21,7 @@ FEWER_CHOICES = {
     "ModelSamplingContinuousEDM",
     "SamplerEulerCFGpp",
     "SetUnionControlNetType",
+    "StyleModelApply",
 }
 CARD_NAMES = {
     "LoadCheckpoint": "CheckpointLoaderSimple",
