@@ -1,8 +1,9 @@
 """Every kind of training resumes bit for bit, also after a kill."""
 
+import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 
@@ -18,12 +19,22 @@ from engine.diffusion.training.report import Telling, Watch
 from tests.diffusion.training.tiny_runs import JOBS, places_of
 
 Uninterrupted = Callable[[str], dict[str, Tensor]]
+pytestmark = pytest.mark.timeout(600)
 every_kind = pytest.mark.parametrize("name", JOBS)
 
 
 @pytest.fixture(scope="module")
 def pool() -> ModelPool:
     return ModelPool()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """As in the killed runs; and tiny nets are much faster so."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +54,8 @@ def killed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder in which every kind was killed at its second step."""
     folder = tmp_path_factory.mktemp("killed")
     command = [sys.executable, "-m", "tests.diffusion.training.tiny_runs", str(folder)]
-    subprocess.run(command, check=True, timeout=300)
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    subprocess.run(command, check=True, timeout=500, env=environment)
     return folder
 
 

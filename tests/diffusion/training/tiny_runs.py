@@ -208,9 +208,9 @@ def main(folder: Path) -> None:
     for name in ("autoencoders.autoencoder_kl", "unets.unet_2d_condition"):
         importlib.import_module(f"diffusers.models.{name}")  # before forking: it takes seconds
     for name, make in JOBS.items():
-        job = make(folder)
-        job = replace(job, settings=replace(job.settings, checkpoint_every_s=0.0))
-        if os.fork() == 0:
+        if os.fork() == 0:  # all torch work in the child: its threads do not survive a fork
+            job = make(folder)
+            job = replace(job, settings=replace(job.settings, checkpoint_every_s=0.0))
             train(job, ModelPool(), places_of(folder / name), killing(2))
             os._exit(1)  # it should have been killed
         _, status = os.wait()
