@@ -88,7 +88,9 @@ def test(argv: Sequence[str]) -> int:
         *more,
     ]
     say(f"== {' '.join(command[1:])}")
-    code = subprocess.run(command, cwd=ROOT, check=False).returncode or code
+    # Two test processes share the cores: more threads would only wait for each other.
+    environment = {"OMP_NUM_THREADS": "1", **os.environ}
+    code = subprocess.run(command, cwd=ROOT, env=environment, check=False).returncode or code
     left_out = [need for need in missing if need.mark != "gpu"]
     for need in missing:
         say(f"Left out: tests marked '{need.mark}', since {need.name} is not here. {need.how}")
