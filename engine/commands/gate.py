@@ -137,7 +137,7 @@ def _needs() -> list[Need]:
 
 def _run(command: Sequence[str]) -> tuple[int, float, str]:
     started = time.monotonic()
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    environment = {"OMP_NUM_THREADS": "1", **os.environ, "PYTHONPATH": str(ROOT)}
     result = subprocess.run(
         command,
         cwd=ROOT,

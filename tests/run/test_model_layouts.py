@@ -11,7 +11,7 @@ from engine.run.digests import Digests
 from engine.run.folders import make_folders
 from engine.run.model_layouts import plain_source, recognise
 from engine.run.model_places import Machine, hub_places, scan
-from engine.run.settings import folders_of
+from engine.run.settings import SHIPPED, folders_of
 from engine.run.weight_header import kind_of
 from tests.run.model_trees import KEYS, put, put_hub, put_invoke
 
@@ -156,7 +156,8 @@ def test_added_folders_come_after_our_own_and_may_be_away(tmp_path: Path) -> Non
     folders = folders_of(config)
     assert folders.resolve("checkpoints", "a.safetensors") == ours
     assert folders.resolve("clip", "t.safetensors") == comfy / "models/clip/t.safetensors"
-    assert folders.list_files("loras") == ["b/l.safetensors"]
+    shipped = [path.name for path in (SHIPPED / "loras").glob("*.safetensors")]
+    assert sorted(folders.list_files("loras")) == sorted(["b/l.safetensors", *shipped])
     assert folders.source_of(ours) == ""
     before = sorted(comfy.rglob("*"))
     folders.list_files("checkpoints")

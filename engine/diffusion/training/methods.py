@@ -253,11 +253,15 @@ def live_text(base: Base) -> Encode:
 
 
 class FrozenText:
-    """Captions encoded once each; a batch is filled up with empty chunks to its longest one."""
+    """Captions encoded once each; a batch is filled up with empty chunks to its longest one.
 
-    def __init__(self, base: Base, kept: int = 1000) -> None:
+    At most `budget_bytes` of them are kept, the first encoded go first.
+    """
+
+    def __init__(self, base: Base, budget_bytes: int = 256 << 20) -> None:
         self._base = base
-        self._kept = kept
+        self._budget_bytes = budget_bytes
+        self._kept_bytes = 0
         self._known: OrderedDict[str, Context] = OrderedDict()
 
     def __call__(self, texts: Sequence[str]) -> Context:
@@ -275,11 +279,16 @@ class FrozenText:
             with torch.no_grad(), off:
                 known = encode_captions(self._base.text, [text])
             self._known[text] = known
-            if len(self._known) > self._kept:
-                self._known.popitem(last=False)
+            self._kept_bytes += _bytes_of(known)
+            while self._kept_bytes > self._budget_bytes and len(self._known) > 1:
+                self._kept_bytes -= _bytes_of(self._known.popitem(last=False)[1])
         return known
 
     def _filled(self, embeds: Tensor, length: int) -> Tensor:
         while embeds.shape[1] < length:
             embeds = torch.cat([embeds, self._one("").embeds], 1)
         return embeds
+
+
+def _bytes_of(context: Context) -> int:
+    return context.embeds.nbytes + context.pooled.nbytes
