@@ -12,6 +12,8 @@ from engine.config import ROOT, Config
 from engine.local import Weft
 from tests.tiny_checkpoint import write_tiny_checkpoint
 
+pytestmark = pytest.mark.slow
+
 Prompt = dict[str, dict[str, Any]]
 
 

@@ -3,6 +3,8 @@
 import pytest
 from playwright.sync_api import Page, expect
 
+pytestmark = [pytest.mark.e2e, pytest.mark.browser]
+
 
 @pytest.mark.timeout(300)  # the first cell waits for the worker to load its libraries
 def test_a_grid_from_the_menu_of_a_widget(page: Page):

@@ -37,6 +37,7 @@ def test_it_starts_as_the_encoder_and_adds_nothing(tmp_path: Path) -> None:
     assert all(float(part.abs().max()) == 0 for part in (*down, middle))
 
 
+@pytest.mark.slow
 def test_it_learns_and_its_file_works_here_and_in_diffusers(tmp_path: Path) -> None:
     settings = replace(
         SETTINGS,

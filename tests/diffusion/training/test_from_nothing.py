@@ -27,6 +27,8 @@ from nodes.sampling import ksampler
 from tests.diffusion.training.tiny_runs import SETTINGS, diffusion_of, places_of, vae_of
 from tests.nodes.context import context
 
+pytestmark = pytest.mark.slow
+
 POOL = ModelPool()
 
 

@@ -46,6 +46,7 @@ def test_random_masks_follow_their_generator() -> None:
     assert torch.equal(masks, random_masks(200, 32, 48, torch.Generator().manual_seed(1)))
 
 
+@pytest.mark.slow
 def test_it_learns_and_its_file_fills_holes(tmp_path: Path) -> None:
     settings = replace(
         SETTINGS,

@@ -19,7 +19,7 @@ from engine.diffusion.training.report import Telling, Watch
 from tests.diffusion.training.tiny_runs import JOBS, places_of
 
 Uninterrupted = Callable[[str], dict[str, Tensor]]
-pytestmark = pytest.mark.timeout(600)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 every_kind = pytest.mark.parametrize("name", JOBS)
 
 
@@ -88,7 +88,6 @@ def test_an_interrupted_run_goes_on_bit_for_bit(
     assert not (places.runs / job.run).exists()
 
 
-@pytest.mark.slow
 @every_kind
 def test_a_killed_run_goes_on_bit_for_bit(
     killed: Path, pool: ModelPool, name: str, uninterrupted: Uninterrupted
