@@ -7,7 +7,8 @@ from torch import Tensor
 
 from engine.api.errors import NodeError
 from engine.api.recipe import Recipe
-from engine.diffusion.residency import ModelPool, PartWeights
+from engine.diffusion.part_weights import PartWeights
+from engine.diffusion.residency import ModelPool
 from engine.diffusion.tensor_writer import Saved
 from engine.diffusion.training.adapter_files import kohya_name
 

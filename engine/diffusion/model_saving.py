@@ -16,7 +16,8 @@ from engine.api.recipe import Recipe
 from engine.diffusion.families import FAMILIES
 from engine.diffusion.families.base import T5Layout, TextLayout, VaeLayout
 from engine.diffusion.keymap import PREFIXES, open_clip_names, renamer
-from engine.diffusion.residency import ModelPool, PartWeights
+from engine.diffusion.part_weights import PartWeights
+from engine.diffusion.residency import ModelPool
 from engine.diffusion.single_file import TEXT, TOWERS
 from engine.diffusion.tensor_writer import Saved
 from engine.diffusion.transformer_keys import PREFIXES as TRANSFORMER_PREFIXES

@@ -14,7 +14,8 @@ from engine.api.recipe import Recipe, WeightPatch
 from engine.diffusion.checkpoint import CheckpointParts, open_checkpoint
 from engine.diffusion.lora import add_lora, open_lora
 from engine.diffusion.network import LoadedDenoiser
-from engine.diffusion.residency import BaseWeights, ModelPool
+from engine.diffusion.part_weights import BaseWeights
+from engine.diffusion.residency import ModelPool
 from tests.tiny_checkpoint import (
     TINY_METADATA,
     Keys,
