@@ -5,13 +5,13 @@ import hashlib
 import io
 import json
 import os
-import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal, cast
 
 from engine.api.errors import CorruptFile, EngineError, StorageError, UnsafePath
+from engine.api.whole_file import write_whole
 
 PICTURES = frozenset((".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif"))
 FILE_COLUMNS = ("file_name", "filename", "image", "file", "image_path", "path")
@@ -328,16 +328,8 @@ def _csv_bytes(path: Path, edits: Mapping[str, str]) -> bytes:
 
 def _write(path: Path, data: bytes) -> None:
     """Write a file whole or not at all. Raises: StorageError."""
-    near = path.with_name(f".{secrets.token_hex(8)}.part")
     try:
-        try:
-            with near.open("wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            near.replace(path)
-        finally:
-            near.unlink(missing_ok=True)
+        write_whole(path, lambda file: file.write(data))
     except OSError as error:
         raise StorageError(
             f"The captions cannot be written to {path}: {error.strerror or error}.",

@@ -19,6 +19,7 @@ from threading import Lock
 from typing import Any, BinaryIO, cast
 
 from engine.api.errors import EngineError, StorageError, UnsafePath
+from engine.api.whole_file import write_whole
 from engine.graph.values import annotated
 from engine.run.digests import Digests
 from engine.run.folders import PLACES, Folders
@@ -262,15 +263,8 @@ def file_name(stem: str, number: int, extension: str) -> str:
 
 def _write_whole(path: Path, write: Callable[[BinaryIO], None]) -> None:
     """Write a file so that it is there as a whole or not at all. Raises: StorageError."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with beside.open("wb") as file:
-                write(file)
-            beside.replace(path)
-        finally:
-            beside.unlink(missing_ok=True)
+        write_whole(path, write, is_durable=False)
     except OSError as error:
         raise storage_error(path, error) from error
 

@@ -3,13 +3,13 @@
 import asyncio
 import json
 import os
-import secrets
 from pathlib import Path
 from typing import Any, cast
 
 from aiohttp import web
 
 from engine.api.errors import UnsafePath
+from engine.api.whole_file import write_whole
 from engine.server.bodies import (
     BadRequest,
     Conflict,
@@ -42,20 +42,6 @@ def _file(request: web.Request, name: str) -> Path:
     if not path.is_file():
         raise NotFound(f"The user has no file '{name[:200]}'.")
     return path
-
-
-def write_atomically(path: Path, body: bytes) -> None:
-    """Write a file so that a reader sees the old bytes or the new ones, never a part."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    near = path.with_name(f".{secrets.token_hex(8)}.part")
-    try:
-        with near.open("wb") as file:
-            file.write(body)
-            file.flush()
-            os.fsync(file.fileno())
-        near.replace(path)
-    finally:
-        near.unlink(missing_ok=True)
 
 
 # Users and settings -------------------------------------------------------------------------------
@@ -97,7 +83,7 @@ async def _merge(request: web.Request, changes: Json) -> web.Response:
     async with request.app[WRITES]:
         values = await asyncio.to_thread(_read_settings, path)
         body = json.dumps({**values, **changes}, indent=1).encode()
-        await asyncio.to_thread(write_atomically, path, body)
+        await asyncio.to_thread(write_whole, path, lambda file: file.write(body))
     return web.Response(status=200)
 
 
@@ -201,7 +187,7 @@ async def put_file(request: web.Request) -> web.Response:
     body = await read_body(request, int(request.app[CONFIG].max_upload_mb * 1024 * 1024))
     async with request.app[WRITES]:
         _check_free(request, path)
-        await asyncio.to_thread(write_atomically, path, body)
+        await asyncio.to_thread(write_whole, path, lambda file: file.write(body))
     return _written(request, path)
 
 

@@ -103,7 +103,7 @@ def test_a_job_goes_on_by_itself_after_everything_was_killed(
         "inputs": {
             **default_prompt["3"]["inputs"],
             "latent_image": ["3", 0],
-            "steps": 1500,
+            "steps": 300,
             "denoise": 0.9,
         },
     }

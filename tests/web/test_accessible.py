@@ -12,6 +12,7 @@ from tests.web.editor_page import at_rest, badge, head, node, problem, run, show
 pytestmark = [pytest.mark.browser, pytest.mark.e2e]
 
 CONTRAST = (Path(__file__).parent / "contrast.js").read_text(encoding="utf-8")
+MOTION_ENDED = "Promise.allSettled(document.getAnimations().map((one) => one.finished))"
 NAMES = (Path(__file__).parent / "names.js").read_text(encoding="utf-8")
 PANELS = ("Workflows", "Templates", "Nodes", "Models", "Queue", "Gallery", "Problems")
 
@@ -67,7 +68,8 @@ def test_texts_stand_out_and_all_is_named_in_both_themes(page: Page) -> None:
     found: list[str] = []
     for state in states(page):
         for theme in ("light", "dark"):
-            page.emulate_media(color_scheme=theme)
+            page.emulate_media(color_scheme=theme, reduced_motion="reduce")
+            page.evaluate(MOTION_ENDED)
             told: dict[str, Any] = page.evaluate(CONTRAST)
             assert told["count"] > 20
             found += [f"{theme}, {state}: {one}" for one in told["weak"]]

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from engine.api.whole_file import write_whole
 from engine.diffusion.training.shapes_world.drawing import render
 from engine.diffusion.training.shapes_world.scene import (
     Scene,
@@ -16,14 +17,6 @@ from engine.diffusion.training.shapes_world.scene import (
 )
 
 ASPECTS = ((1.0, 1.0), (1.5, 1.0), (1.0, 1.5))
-
-
-def _save_atomically(path: Path, array: np.ndarray) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    with partial.open("wb") as file:
-        np.save(file, array)
-    partial.replace(path)
 
 
 def autoencoder_scenes(count: int, seed: int, aspect: tuple[float, float]) -> list[Scene]:
@@ -57,7 +50,8 @@ def rendered(path: Path, scenes: list[Scene], size_px: int) -> np.ndarray:
     Shapes: (N, H, W, 3) uint8, memory-mapped; all scenes share one aspect.
     """
     if not path.exists():
-        _save_atomically(path, np.stack([render(scene, size_px) for scene in scenes]))
+        array = np.stack([render(scene, size_px) for scene in scenes])
+        write_whole(path, lambda file: np.save(file, array))
     return np.load(path, mmap_mode="r")
 
 

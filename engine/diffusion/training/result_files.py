@@ -2,7 +2,6 @@
 
 import itertools
 import json
-import os
 import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from pathlib import Path
 from safetensors.torch import save
 from torch import Tensor
 
+from engine.api.whole_file import write_whole
 from engine.api.errors import CorruptFile, StorageError
 from engine.diffusion.weightfile import open_weights
 
@@ -84,17 +84,8 @@ def check_room(folder: Path, wanted_bytes: int) -> None:
 
 
 def _write_whole(path: Path, data: bytes) -> None:
-    partial = path.with_name(f".{path.name}.partial")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with partial.open("wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            partial.replace(path)
-        finally:
-            partial.unlink(missing_ok=True)
+        write_whole(path, lambda file: file.write(data))
     except OSError as error:
         raise StorageError(
             f"{path} cannot be written: {error.strerror or error}.",

@@ -1,7 +1,6 @@
 """All that a training run must remember to go on exactly where it stopped, in one atomic file."""
 
 import errno
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -9,6 +8,7 @@ from typing import Any, Protocol
 import torch
 from torch import nn
 
+from engine.api.whole_file import write_whole
 from engine.api.errors import CorruptFile, StorageError
 
 Tensors = dict[str, torch.Tensor]
@@ -57,17 +57,8 @@ def write_atomically(payload: object, path: Path) -> None:
 
     Raises: StorageError (disk full …); the old file is still there then.
     """
-    partial = path.with_name(path.name + ".partial")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with partial.open("wb") as file:
-                torch.save(payload, file)
-                file.flush()
-                os.fsync(file.fileno())
-            partial.replace(path)
-        finally:
-            partial.unlink(missing_ok=True)
+        write_whole(path, lambda file: torch.save(payload, file))
     except (OSError, RuntimeError) as error:  # torch's writer hides the disk's own error
         raise _not_written(path, error) from error
 

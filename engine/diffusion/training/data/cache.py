@@ -2,7 +2,6 @@
 
 import hashlib
 import os
-import secrets
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -12,6 +11,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
+from engine.api.whole_file import write_whole
 from engine.api.errors import StorageError
 
 Tensors = Mapping[str, Tensor]
@@ -48,18 +48,12 @@ class ContentStore:
     def put(self, name: str, data: bytes) -> Path:
         """Keep bytes under a name. Raises: StorageError (disk full …)."""
         path = self.path(name)
-        near = path.with_name(f".{secrets.token_hex(8)}.part")
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
             if self._size_bytes is None:
                 self._size_bytes = sum(size for _, size, _ in self._files())
             if self._size_bytes + len(data) > self._budget_bytes:
                 self._clean(len(data))
-            try:
-                near.write_bytes(data)
-                near.replace(path)
-            finally:
-                near.unlink(missing_ok=True)
+            write_whole(path, lambda file: file.write(data), is_durable=False)
         except OSError as error:
             raise StorageError(
                 f"{path} cannot be written: {error.strerror or error}.",
