@@ -162,10 +162,12 @@ def train_dreambooth(
     vae: Vae,
     dataset: Dataset,
     instance_prompt: Annotated[
-        str, Text("a photo of sks dog", tooltip="A rare word and the class: sks dog.")
+        str,
+        Text("a photo of sks dog", tooltip="A rare word and the class. Empty: their own captions."),
     ],
     class_prompt: Annotated[
-        str, Text("a photo of a dog", tooltip="The class without the rare word.")
+        str,
+        Text("a photo of a dog", tooltip="Without the rare word. Empty: their own captions."),
     ],
     name: Annotated[str, Text("my-subject")],
     what: Annotated[
@@ -186,8 +188,8 @@ def train_dreambooth(
     """Teaches the model one subject from 4 to 30 pictures, bound to a rare word.
 
     Class pictures, made with the class prompt in the same graph, keep the model from forgetting
-    what others of the class look like (prior preservation). A whole model wants a lower learning
-    rate (about 2e-6) than a LoRA.
+    what others of the class look like (prior preservation); class pictures with captions of many
+    kinds keep more. A whole model wants a lower learning rate (about 2e-6) than a LoRA.
     """
     method: Method
     if what == "LoRA":

@@ -13,18 +13,22 @@ from engine.diffusion.training.data.dataset import Dataset, change, merge
 def dreambooth_dataset(
     subject: Dataset, prompt: str, class_pictures: Dataset | None, class_prompt: str
 ) -> Dataset:
-    """The subject's pictures under one prompt, or their own captions where `prompt` is empty; and
-    the class's pictures under theirs.
+    """The subject's pictures and the class's, each under one prompt, or under their own captions
+    where that prompt is empty.
 
-    Raises: NodeError, when the class's pictures have no prompt.
+    Raises: NodeError, when the class's pictures have neither prompt nor captions.
     """
-    own = with_texts(subject, [prompt]) if prompt.strip() else subject
+    own = _captioned(subject, prompt)
     if class_pictures is None:
         return own
-    if not class_prompt.strip():
+    of_class = _captioned(change(class_pictures, lambda e: replace(e, is_class=True)), class_prompt)
+    if not any(e.text.strip() for e in of_class.examples):
         raise NodeError(
-            "There are class pictures, but class_prompt is empty.",
+            "There are class pictures without captions, and class_prompt is empty.",
             hint="Give the prompt they were made with, such as 'a photo of a dog'.",
         )
-    of_class = change(class_pictures, lambda e: replace(e, is_class=True))
-    return merge((own, with_texts(of_class, [class_prompt])))
+    return merge((own, of_class))
+
+
+def _captioned(dataset: Dataset, prompt: str) -> Dataset:
+    return with_texts(dataset, [prompt]) if prompt.strip() else dataset
