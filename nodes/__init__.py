@@ -40,6 +40,7 @@ from nodes import (
     svg,
     training,
     training_scratch,
+    training_settings,
     upscale,
     vae,
     vq_autoencoder,
@@ -86,6 +87,7 @@ BUILTIN = (
     logic,
     training,
     training_scratch,
+    training_settings,
     pixel_diffusion,
     vq_autoencoder,
 )

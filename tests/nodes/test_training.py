@@ -8,17 +8,17 @@ import torch
 
 from engine.api.errors import Cancelled, GaveWay, NodeError, UnsafePath
 from engine.api.node import NodeOutput
-from nodes import training
+from nodes import training, training_settings
 from tests.diffusion.training.tiny_runs import dataset_of, parts_of
 from tests.nodes.context import Context, context
 
 
 def settings_of() -> Any:
-    batches = training.training_batches(
+    batches = training_settings.training_batches(
         batch_size=1, size=64, buckets=False, crop="center", flip=False, caption_dropout=0.0,
         shuffle_tags=False, keep_tags=0, masked=False,
     )  # fmt: skip
-    return training.training_samples(
+    return training_settings.training_samples(
         prompts="a dog\n", every=2, seed=1, steps=2, cfg=2.0, settings=batches
     )
 
@@ -103,7 +103,7 @@ def test_the_other_methods_give_their_results(tmp_path: Path) -> None:
 
 
 def test_settings_are_joined() -> None:
-    settings = training.training_objective(
+    settings = training_settings.training_objective(
         min_snr=5.0, offset_noise=0.1, timesteps="uniform", first=0.0, last=1.0,
         settings=settings_of(),
     )  # fmt: skip

@@ -14,7 +14,6 @@ from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from torch import Tensor
 
 from engine.api.errors import MissingModel
-from engine.text.tokenizer import load_tokenizer
 from engine.diffusion.training.autoencoder import (
     autoencoder_loss,
     autoencoder_sets,
@@ -69,6 +68,7 @@ from engine.diffusion.training.text import (
     context_of,
     with_foreign_words,
 )
+from engine.text.tokenizer import load_tokenizer
 
 DEFAULT_OUTPUT = Path("models/checkpoints/weft-builtin.safetensors")
 STEPS, CFG = 20, 2.0

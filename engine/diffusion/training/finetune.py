@@ -76,7 +76,6 @@ class FineTune(Job):
             release=prepared.release,
         )
 
-
     def _pictures(self, base: Base, prepared: Prepared) -> Tensor | None:
         samples = self.settings.samples
         if prepared.pictures is not None:

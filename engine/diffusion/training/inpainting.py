@@ -129,9 +129,7 @@ def random_masks(count: int, height: int, width: int, generator: torch.Generator
     return masks
 
 
-def _pictures(
-    base: Base, encode: FrozenText, dataset: Dataset, samples: SampleSettings
-) -> Tensor:
+def _pictures(base: Base, encode: FrozenText, dataset: Dataset, samples: SampleSettings) -> Tensor:
     """Picture with a hole in its middle, and how it is filled, for the first pictures.
 
     Shapes: (N, H, 2 W, 3).

@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from engine.api.errors import NodeError
 from engine.diffusion.checkpoint import part_source
 from engine.diffusion.text import TextTower
-from engine.text.tokenizer import load_tokenizer
 from engine.diffusion.training.adapter_files import LoraFormat, lora_tensors
 from engine.diffusion.training.adapters import (
     Adapters,
@@ -31,7 +30,7 @@ from engine.diffusion.training.denoising import Encode, Predict
 from engine.diffusion.training.settings import SampleSettings
 from engine.diffusion.training.text_context import Context, Placeholder, encode_captions
 from engine.diffusion.weightfile import open_weights
-
+from engine.text.tokenizer import load_tokenizer
 
 Pictures = Callable[[Dataset, SampleSettings], Tensor]
 """Sample pictures with the present weights. Shapes: (N, H, W, 3) 0..1."""
@@ -215,7 +214,8 @@ class TextualInversion:
         if not self.word.strip() or without == len(captions):
             raise NodeError(
                 f"No caption holds the word {self.word!r}, so that nothing would be learned.",
-                hint=f"Caption the pictures with it, such as 'a photo of {self.word or '<thing>'}'.",
+                hint="Caption the pictures with it, such as "
+                f"'a photo of {self.word or '<thing>'}'.",
             )
 
     def prepare(self, base: Base, generator: torch.Generator) -> Prepared:

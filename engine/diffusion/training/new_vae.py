@@ -180,7 +180,8 @@ def check_picture_sizes(dataset: Dataset, options: BatchOptions) -> None:
         first = small[0]
         raise NodeError(
             f"{len(small)} of {len(dataset)} pictures are smaller than {size} pixels, such as "
-            f"{first.path.name} ({first.width_px} × {first.height_px}): the model would learn blur.",
+            f"{first.path.name} ({first.width_px} × {first.height_px}): "
+            "the model would learn blur.",
             hint="Train at a smaller size, or take these pictures out.",
         )
 

@@ -51,8 +51,8 @@ class Curve:
 
     def add(self, step: Step) -> None:
         weight = min(SMOOTHING, step.number / (step.number + 5))
-        self.smoothed = step.loss if step.number == 1 else step.loss + weight * (
-            self.smoothed - step.loss
+        self.smoothed = (
+            step.loss if step.number == 1 else step.loss + weight * (self.smoothed - step.loss)
         )
         self._sum += step.loss
         self._count += 1

@@ -10,8 +10,8 @@ from pathlib import Path
 from safetensors.torch import save
 from torch import Tensor
 
-from engine.api.whole_file import write_whole
 from engine.api.errors import CorruptFile, StorageError
+from engine.api.whole_file import write_whole
 from engine.diffusion.weightfile import open_weights
 
 RUN_KEY = "weft.training.run"

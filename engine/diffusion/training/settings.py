@@ -8,7 +8,6 @@ from engine.diffusion.training.objectives import ObjectiveSettings
 from engine.diffusion.training.optimizers import OptimizerSettings
 from engine.diffusion.training.rates import RateSettings
 
-
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 
 

@@ -8,8 +8,8 @@ from typing import Any, Protocol
 import torch
 from torch import nn
 
-from engine.api.whole_file import write_whole
 from engine.api.errors import CorruptFile, StorageError
+from engine.api.whole_file import write_whole
 
 Tensors = dict[str, torch.Tensor]
 

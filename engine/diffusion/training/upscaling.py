@@ -233,7 +233,9 @@ class UpscalerTraining(Job):
             net=net,
             loss=upscaler_loss(net, pairs, self.sizes),
             tensors=lambda: upscaler_tensors(net),
-            pictures=lambda: side_by_side(net, [pairs[n] for n in range(min(len(pairs), _SHOWN_PAIRS))]),
+            pictures=lambda: side_by_side(
+                net, [pairs[n] for n in range(min(len(pairs), _SHOWN_PAIRS))]
+            ),
             metadata={"modelspec.architecture": "esrgan"},
         )
 

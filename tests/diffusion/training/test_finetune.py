@@ -23,6 +23,7 @@ from engine.diffusion.training.report import Telling
 from engine.diffusion.training.settings import SampleSettings
 from tests.diffusion.training.tiny_runs import METHODS, SETTINGS, job_of, places_of
 
+
 @pytest.fixture(scope="module")
 def pool() -> ModelPool:
     return ModelPool()
@@ -110,9 +111,7 @@ def test_sample_pictures_come_at_fixed_seeds(tmp_path: Path, pool: ModelPool) ->
     assert list(pictures) == [2, 4]
     assert all(p.shape == (2, 64, 64, 3) for p in pictures.values())
     assert told[-1].curve.points[-1][0] == 4
-    plain = train(
-        replace(job, settings=SETTINGS), pool, places_of(tmp_path / "plain"), told.append
-    )
+    plain = train(replace(job, settings=SETTINGS), pool, places_of(tmp_path / "plain"), told.append)
     with_samples = load_file(places_of(tmp_path).result)
     assert_equal(load_file(plain), with_samples)
 

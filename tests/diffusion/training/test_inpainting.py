@@ -74,7 +74,9 @@ def test_it_learns_and_its_file_fills_holes(tmp_path: Path) -> None:
     positive, negative, latent = inpaint_model_conditioning(
         words, words, parts.vae, pixels, mask, True, ctx
     )
-    result = ksampler(parts.model, 1, 2, 2.0, "euler", "normal", positive, negative, latent, 1.0, ctx)
+    result = ksampler(
+        parts.model, 1, 2, 2.0, "euler", "normal", positive, negative, latent, 1.0, ctx
+    )
     assert result["samples"].isfinite().all()
 
     more = replace(job, model=parts.model, vae=parts.vae, clip=parts.clip, steps=1)

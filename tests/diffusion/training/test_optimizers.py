@@ -1,4 +1,4 @@
-"""Every optimizer learns, resumes bit for bit and takes its rates by name; rates as in diffusers."""
+"""Every optimizer learns, resumes bit for bit, takes its rates by name; rates as in diffusers."""
 
 from pathlib import Path
 
@@ -73,7 +73,7 @@ def test_rates_are_shared_out_by_name() -> None:
 def test_what_cannot_run_says_what_to_choose() -> None:
     if torch.cuda.is_available():
         pytest.skip("this machine has a CUDA device")
-    with pytest.raises(EngineError, match="CUDA device.*Choose adamw"):
+    with pytest.raises(EngineError, match=r"CUDA device.*Choose adamw"):
         make_optimizer(net_of(), OptimizerSettings(kind="adamw_8bit"))
     with pytest.raises(EngineError, match="nothing to train"):
         make_optimizer(net_of().requires_grad_(False), OptimizerSettings())

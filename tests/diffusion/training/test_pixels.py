@@ -54,9 +54,7 @@ def test_sampling_equals_diffusers() -> None:
     torch.manual_seed(1)
     sizes = PixelSizes(size_px=16, width=16, multiples=(1, 1), groups=4)
     model = new_pixel_unet(sizes).eval()
-    loaded = LoadedPixels(
-        sizes=sizes, model=model, device=torch.device("cpu"), dtype=torch.float32
-    )
+    loaded = LoadedPixels(sizes=sizes, model=model, device=torch.device("cpu"), dtype=torch.float32)
     ours = sample_pixels(loaded, count=1, steps=5, eta=1.0, seed=3)
     scheduler = DDPMScheduler(beta_start=1e-4, beta_end=0.02, beta_schedule="linear")
     assert torch.allclose(scheduler.alphas_cumprod, linear_alphas(), atol=1e-5)

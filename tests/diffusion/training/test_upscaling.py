@@ -65,5 +65,5 @@ def test_pictures_and_sizes_that_do_not_fit_are_told_before_training(tmp_path: P
     with pytest.raises(NodeError, match="even crop_size"):
         train(replace(job, sizes=replace(job.sizes, crop_px=7)), POOL, places)
     lost = change(job.dataset, lambda e: replace(e, path=tmp_path / "lost.png"))
-    with pytest.raises(Exception, match="lost.png"):
+    with pytest.raises(Exception, match=r"lost\.png"):
         train(replace(job, dataset=lost), POOL, places)

@@ -31,8 +31,8 @@ from engine.diffusion.training.objectives import ObjectiveSettings
 from engine.diffusion.training.optimizers import OptimizerSettings
 from engine.diffusion.training.pixels import PixelTraining
 from engine.diffusion.training.settings import TrainingSettings
-from engine.diffusion.training.vq import VqTraining
 from engine.diffusion.training.upscaling import UpscalerSettings, UpscalerTraining
+from engine.diffusion.training.vq import VqTraining
 from engine.diffusion.vq_autoencoder import VqSizes
 from tests.tiny_checkpoint import write_tiny_checkpoint
 

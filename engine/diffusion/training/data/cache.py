@@ -11,8 +11,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
-from engine.api.whole_file import write_whole
 from engine.api.errors import StorageError
+from engine.api.whole_file import write_whole
 
 Tensors = Mapping[str, Tensor]
 _SHARE_KEPT = 0.8  # of the budget after a clean-up, so that not every write cleans up

@@ -121,4 +121,3 @@ def shown(names: Sequence[str]) -> str:
     """The first of some names, and how many more there are."""
     more = len(names) - _SHOWN
     return ", ".join(names[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
-

@@ -64,9 +64,7 @@ def check(
     ]
     errors = [f for f in found if f.severity == "error"]
     warnings = [f for f in found if f.severity != "error"]
-    return Report(
-        name=dataset.name, figures=_figures(dataset), findings=tuple((*errors, *warnings))
-    )
+    return Report(name=dataset.name, figures=_figures(dataset), findings=(*errors, *warnings))
 
 
 def _figures(dataset: Dataset) -> dict[str, Any]:
@@ -190,9 +188,7 @@ def _aspect(example: Example) -> float:
     return max(sides) / max(1, min(sides))
 
 
-def _captions(
-    examples: Sequence[Example], count_tokens: Callable[[str], int]
-) -> Iterator[Finding]:
+def _captions(examples: Sequence[Example], count_tokens: Callable[[str], int]) -> Iterator[Finding]:
     empty = [e.path.name for e in examples if not e.text]
     if empty:
         yield _finding(

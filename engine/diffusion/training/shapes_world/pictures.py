@@ -154,5 +154,3 @@ def score(images: Tensor, demand: Demand) -> tuple[float, list[str]]:
 def _words(sight: Sight) -> str:
     things = ", ".join(f"{seen.colour} {seen.shape}" for seen in sight.objects) or "nothing"
     return f"{things} on {sight.background}"
-
-
