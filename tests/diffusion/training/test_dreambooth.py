@@ -1,4 +1,4 @@
-"""DreamBooth's pictures: the subject and its class, under prompts or under captions of their own."""
+"""DreamBooth's pictures: the subject and its class, by prompts or captions of their own."""
 
 from pathlib import Path
 
