@@ -64,6 +64,9 @@ def main(argv: Sequence[str], name: str = "run", also: OnEvent = lambda _: None)
             result = workflow.run(on_event=on_event)
     if options.explain:
         explain(result)
+    for node_id, shown in result.outputs.items():
+        for text in shown.get("text", ()):
+            say(f"[{node_id}] {text}")
     for path in result.files:
         sys.stdout.write(f"{path}\n")
     return 0

@@ -99,6 +99,13 @@ def test_run_prints_the_files(base: Path, tmp_path: Path, capsys: pytest.Capture
     assert "KSampler" in shown.err
 
 
+def test_run_says_what_nodes_show(base: Path, capsys: pytest.CaptureFixture[str]):
+    prompt = {"1": {"class_type": "PreviewAny", "inputs": {"source": "seen"}}}
+    (base / "shows.json").write_text(json.dumps(prompt), encoding="utf-8")
+    assert run.main([str(base / "shows.json"), "--base-directory", str(base)]) == 0
+    assert "[1] seen" in capsys.readouterr().err.splitlines()
+
+
 def test_flags_say_what_a_picture_tells(base: Path, tmp_path: Path):
     run.main(flags(base, "--set", "3.seed=11", "--output", tmp_path / "a"))
     more = ("--disable-metadata", "--no-provenance", "--cache-none")
