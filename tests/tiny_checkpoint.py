@@ -135,9 +135,11 @@ def unet_keys(
     return skips
 
 
-def control_keys(keys: Keys, prefix: str = "control_model.", *, width: int = 32) -> None:
+def control_keys(
+    keys: Keys, prefix: str = "control_model.", *, width: int = 32, context: int = 16
+) -> None:
     """Adds the keys of a ControlNet that fits `unet_keys` with the same width."""
-    skips = unet_keys(keys, prefix, width=width, encoder_only=True)
+    skips = unet_keys(keys, prefix, width=width, context=context, encoder_only=True)
     hint = (3, 16, 16, 32, 32, 96, 96, 256, width)
     for j in range(8):
         keys.conv(f"{prefix}input_hint_block.{2 * j}", hint[j], hint[j + 1], gain=1.6)

@@ -17,7 +17,7 @@ from engine.api.errors import NodeError
 from engine.diffusion.extra_input import extra_input, noise_level
 from engine.diffusion.latent_space import LatentSpace
 from engine.diffusion.parameterization import Parameterization
-from engine.diffusion.unclip import EmbedStatistics, unclip_vector
+from engine.diffusion.unclip import EmbedStatistics, pooled_pictures, unclip_vector
 
 if TYPE_CHECKING:
     from engine.api.types import Conditioning
@@ -304,8 +304,8 @@ def _vector(options: Mapping[str, Any], target: Target, *, is_negative: bool) ->
         return torch.full((1, 1), float(noise_level(options)), device=target.device)
     if target.adm_channels is None:
         return None
+    pictures = options.get("unclip_conditioning", ())
     if target.embed_statistics is not None:
-        pictures = options.get("unclip_conditioning", ())
         return unclip_vector(pictures, target.embed_statistics, target.seed).to(target.device)
     height = options.get("height", target.shape[-2] * target.space.factor)
     width = options.get("width", target.shape[-1] * target.space.factor)
@@ -317,7 +317,11 @@ def _vector(options: Mapping[str, Any], target: Target, *, is_negative: bool) ->
         "aesthetic_score": AESTHETIC_SCORES[is_negative],
     }
     values = [float(options.get(name, numbers.get(name, 0))) for name in target.vector]
-    pooled = _pooled(options, target, target.adm_channels - 256 * len(values))
+    room = target.adm_channels - 256 * len(values)
+    if pictures:
+        pooled = pooled_pictures(pictures, room, target.seed).to(target.device)
+    else:
+        pooled = _pooled(options, target, room)
     embedded = [embedded_number(value)[None].repeat(pooled.shape[0], 1) for value in values]
     return torch.cat([pooled, *(row.to(pooled.device) for row in embedded)], dim=1)
 

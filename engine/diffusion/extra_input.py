@@ -12,7 +12,7 @@ from engine.api.errors import NodeError
 from engine.diffusion.latent_ops import repeated
 from engine.diffusion.latent_space import LatentSpace
 from engine.diffusion.network import sd_alphas_cumprod
-from engine.diffusion.noise import SEED_LIMIT
+from engine.diffusion.noise import steering_generator
 from engine.diffusion.scaling import scale
 
 PICTURE_CHANNELS = 3
@@ -78,9 +78,7 @@ def _small_picture(options: Mapping[str, Any], latent: Tensor, seed: int) -> Ten
         )
     kept = float(sd_alphas_cumprod(0.0001, 0.02)[noise_level(options)])
     picture = _fitted(picture, latent)
-    # Another seed than the latent's own: equal noise in both would cancel.
-    generator = torch.Generator().manual_seed((seed + 1) % SEED_LIMIT)
-    noise = torch.randn(picture.shape, generator=generator).to(picture)
+    noise = torch.randn(picture.shape, generator=steering_generator(seed)).to(picture)
     return picture * kept**0.5 + noise * (1 - kept) ** 0.5
 
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from engine.api.types import LatentDict
 
 SEED_LIMIT = 2**64
+_STEERING = -10  # added to the seed, as the ecosystem does
 
 
 def initial_noise(latent: Tensor, seed: int, batch_index: Sequence[int] | None = None) -> Tensor:
@@ -32,6 +33,11 @@ def initial_noise(latent: Tensor, seed: int, batch_index: Sequence[int] | None =
     shape = (1, *latent.shape[1:])
     drawn = [torch.randn(shape, dtype=dtype, generator=generator) for _ in range(max(wanted) + 1)]
     return torch.cat([drawn[i] for i in wanted])
+
+
+def steering_generator(seed: int) -> torch.Generator:
+    """For noise on a picture that steers the model: equal noise in the latent would cancel."""
+    return torch.Generator().manual_seed((seed + _STEERING) % SEED_LIMIT)
 
 
 class NoiseMaker(Protocol):

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from engine.api.errors import NodeError
-from engine.diffusion.noise import SEED_LIMIT
+from engine.diffusion.noise import steering_generator
 from engine.diffusion.weightfile import WeightFile
 
 if TYPE_CHECKING:
@@ -58,7 +58,10 @@ def with_picture(
 
 
 def unclip_vector(
-    pictures: Sequence[Mapping[str, Any]], statistics: EmbedStatistics, seed: int
+    pictures: Sequence[Mapping[str, Any]],
+    statistics: EmbedStatistics,
+    seed: int,
+    merge_noise: float = MERGE_NOISE,
 ) -> Tensor:
     """The vector input for pictures; zeros where there are none. Shapes: (B, 2 D).
 
@@ -72,7 +75,8 @@ def unclip_vector(
             raise NodeError(
                 f"The CLIP vision embeds have {embeds.shape[-1]} channels, but the unCLIP model "
                 f"expects {width}.",
-                hint="Use the CLIP vision of the unCLIP checkpoint itself.",
+                hint="Use the CLIP vision that the model was trained with: an unCLIP checkpoint's "
+                "own, CLIP-ViT-bigG (clip_vision_g) for SDXL.",
             )
         level = round((LEVELS - 1) * picture["noise_augmentation"])
         parts += [_noised(e[None], statistics, level, seed) * picture["strength"] for e in embeds]
@@ -81,13 +85,21 @@ def unclip_vector(
     if len(parts) == 1:
         return parts[0]
     total = torch.stack(parts).sum(dim=0)[:, :width]
-    return _noised(total, statistics, round((LEVELS - 1) * MERGE_NOISE), seed)
+    return _noised(total, statistics, round((LEVELS - 1) * merge_noise), seed)
+
+
+def pooled_pictures(pictures: Sequence[Mapping[str, Any]], width: int, seed: int) -> Tensor:
+    """Pictures' embeds where SDXL expects a text's pooled embeds. Shapes: (B, width).
+
+    Raises: NodeError, for embeds of another width.
+    """
+    plain = EmbedStatistics(mean=torch.zeros(1, width), spread=torch.ones(1, width))
+    return unclip_vector(pictures, plain, seed, merge_noise=0.0)[:, :width]
 
 
 def _noised(embeds: Tensor, statistics: EmbedStatistics, level: int, seed: int) -> Tensor:
     """Embeds (1, D) with noise of a level, and the level's own embedding: (1, 2 D)."""
-    generator = torch.Generator().manual_seed(seed % SEED_LIMIT)
-    noise = torch.randn(embeds.shape, generator=generator)
+    noise = torch.randn(embeds.shape, generator=steering_generator(seed))
     kept = _kept(level)
     normed = (embeds.float() - statistics.mean) / statistics.spread
     normed = normed * math.sqrt(kept) + noise * math.sqrt(1 - kept)

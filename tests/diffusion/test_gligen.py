@@ -18,39 +18,8 @@ from nodes.gligen import gligen_text_box_apply, load_gligen
 from nodes.loaders import load_checkpoint
 from nodes.sampling import ksampler
 from tests.nodes.context import Context, context
-from tests.tiny_checkpoint import Keys, fill, write_tiny_checkpoint
-
-PLACES = {
-    "input_blocks.1.1": ("down_blocks.0.attentions.0", 32),
-    "input_blocks.3.1": ("down_blocks.1.attentions.0", 64),
-    "middle_block.1": ("mid_block.attentions.0", 64),
-    "output_blocks.0.1": ("up_blocks.0.attentions.0", 64),
-    "output_blocks.1.1": ("up_blocks.0.attentions.1", 64),
-    "output_blocks.2.1": ("up_blocks.1.attentions.0", 32),
-    "output_blocks.3.1": ("up_blocks.1.attentions.1", 32),
-}
-
-
-def gligen_weights(text: int = 16) -> dict[str, torch.Tensor]:
-    """A text box model that fits the tiny checkpoint, in the published key layout."""
-    keys = Keys()
-    for place, (_, c) in PLACES.items():
-        fuser = f"{place}.transformer_blocks.0.fuser"
-        keys.linear(f"{fuser}.linear", 16, c)
-        for name in ("to_q", "to_k", "to_v"):
-            keys.linear(f"{fuser}.attn.{name}", c, c, bias=False)
-        keys.linear(f"{fuser}.attn.to_out.0", c, c)
-        keys.linear(f"{fuser}.ff.net.0.proj", c, 8 * c)
-        keys.linear(f"{fuser}.ff.net.2", 4 * c, c)
-        for name in ("norm1", "norm2"):
-            keys.norm(f"{fuser}.{name}", c)
-        for name in ("alpha_attn", "alpha_dense"):
-            keys[f"{fuser}.{name}"] = ((), 0.1, 1.0)
-    for n, (i, o) in ((0, (text + 64, 512)), (2, (512, 512)), (4, (512, 16))):
-        keys.linear(f"position_net.linears.{n}", i, o)
-    keys["position_net.null_positive_feature"] = ((text,), 1.0, 0.0)
-    keys["position_net.null_position_feature"] = ((64,), 1.0, 0.0)
-    return fill(keys, seed=4, dtype=torch.float32)
+from tests.tiny_checkpoint import write_tiny_checkpoint
+from tests.tiny_parts import GLIGEN_PLACES, gligen_weights
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +39,7 @@ def gated_unet(ctx: Context, plain: dict[str, torch.Tensor]) -> UNet2DConditionM
     unet = UNet2DConditionModel(**unet_config(layout), attention_type="gated")
     state = dict(plain)
     for key, value in gligen_weights().items():
-        for place, (ours, _) in PLACES.items():
+        for place, (ours, _) in GLIGEN_PLACES.items():
             if key.startswith(f"{place}."):
                 key = ours + key[len(place) :]
         state[key] = value

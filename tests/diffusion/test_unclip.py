@@ -9,6 +9,9 @@ from safetensors.torch import save_file
 
 from engine.api.errors import NodeError
 from engine.diffusion.clip_vision import ClipVisionOutput
+from engine.diffusion.conditioning_batch import Target, resolve
+from engine.diffusion.latent_space import SDXL
+from engine.diffusion.parameterization import parameterization
 from engine.diffusion.unclip import EmbedStatistics, unclip_vector, with_picture
 from nodes.clip_vision import clip_vision_encode, load_unclip_checkpoint, unclip_conditioning
 from nodes.conditioning import clip_text_encode
@@ -34,7 +37,7 @@ def test_noised_embeds_are_those_of_diffusers(noise: float) -> None:
     steered = with_picture([(torch.zeros(1, 77, 16), {})], picture(embeds), 1.0, noise)
     found = unclip_vector(steered[0][1]["unclip_conditioning"], STATISTICS, 7)
     scheduler = DDPMScheduler(beta_schedule="squaredcos_cap_v2")
-    drawn = torch.randn(1, 8, generator=torch.Generator().manual_seed(7))
+    drawn = torch.randn(1, 8, generator=torch.Generator().manual_seed(7 - 10))
     noised = scheduler.add_noise((embeds - 0.2) / 1.5, drawn, torch.IntTensor([level]))
     torch.testing.assert_close(found[:, :8], noised * 1.5 + 0.2, atol=1e-4, rtol=1e-4)
     assert found.shape == (1, 16)
@@ -50,6 +53,31 @@ def test_no_picture_is_zeros_and_other_widths_are_named() -> None:
     wide = with_picture(plain, picture(torch.ones(1, 4)), 1.0, 0.0)
     with pytest.raises(NodeError, match="have 4 channels, but the unCLIP model expects 8"):
         unclip_vector(wide[0][1]["unclip_conditioning"], STATISTICS, 0)
+
+
+def test_sdxl_is_told_a_picture_in_place_of_the_pooled_text() -> None:
+    """The sizes stay; the embeds stand where the text's did, nearly without noise at level 0."""
+    target = Target(
+        model=parameterization("eps", torch.linspace(0.99, 0.01, 1000)),
+        latent=torch.zeros(1, 4, 8, 8),
+        noise_mask=None,
+        extra_channels=0,
+        context_dim=16,
+        adm_channels=8 + 2 * 256,
+        space=SDXL,
+        vector=("height", "width"),
+    )
+    text = [(torch.zeros(1, 77, 16), {"pooled_output": torch.ones(1, 8)})]
+    embeds = torch.linspace(-1, 1, 8)[None]
+    one = with_picture(text, picture(embeds), 0.5, 0.0)
+    for steered, share in ((one, 0.5), (with_picture(one, picture(embeds), 0.25, 0.0), 0.75)):
+        plain, told = (resolve([c], target)[0][0].y for c in (text, steered))
+        assert plain is not None and told is not None
+        assert torch.equal(told[:, 8:], plain[:, 8:])
+        torch.testing.assert_close(told[:, :8], embeds * share, atol=0.05, rtol=0)
+    wide = with_picture(text, picture(torch.ones(1, 4)), 1.0, 0.0)
+    with pytest.raises(NodeError, match="have 4 channels, but the unCLIP model expects 8"):
+        resolve([wide], target)
 
 
 def vision_weights() -> dict[str, torch.Tensor]:

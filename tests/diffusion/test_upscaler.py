@@ -17,6 +17,7 @@ from engine.diffusion.residency import ModelPool
 from engine.diffusion.upscaler import Esrgan, EsrganLayout, open_upscaler, upscale
 from nodes.upscale import image_upscale_with_model, load_upscale_model
 from tests.nodes.context import context
+from tests.tiny_parts import real_esrgan_names
 
 Weights = dict[str, torch.Tensor]
 
@@ -38,14 +39,6 @@ def network(sizes: EsrganLayout) -> Esrgan:
     return Esrgan(sizes).eval().requires_grad_(False)
 
 
-def new_names(net: Esrgan) -> Weights:
-    """Real-ESRGAN's key layout."""
-    return {
-        re.sub(r"conv_up\.(\d)", lambda m: f"conv_up{int(m[1]) + 1}", k): v
-        for k, v in net.state_dict().items()
-    }
-
-
 def old_names(net: Esrgan) -> Weights:
     """ESRGAN's key layout: layers by number."""
     ups = len(net.conv_up)
@@ -63,7 +56,7 @@ def old_names(net: Esrgan) -> Weights:
 def trunk_names(net: Esrgan) -> Weights:
     """The key layout between the two."""
     named: Weights = {}
-    for key, value in new_names(net).items():
+    for key, value in real_esrgan_names(net).items():
         key = re.sub(r"^body\.(\d+)\.rdb(\d)", r"RRDB_trunk.\1.RDB\2", key)
         for ours, theirs in (
             ("conv_body", "trunk_conv"),
@@ -76,7 +69,7 @@ def trunk_names(net: Esrgan) -> Weights:
 
 
 def wrapped_names(net: Esrgan) -> Weights:
-    return {f"params_ema.{key}": value for key, value in new_names(net).items()}
+    return {f"params_ema.{key}": value for key, value in real_esrgan_names(net).items()}
 
 
 def written(path: Path, weights: Weights) -> Path:
@@ -94,7 +87,7 @@ def picture(*shape: int) -> torch.Tensor:
     return torch.rand(shape, generator=torch.Generator().manual_seed(2))
 
 
-@pytest.mark.parametrize("names", [new_names, old_names, trunk_names, wrapped_names])
+@pytest.mark.parametrize("names", [real_esrgan_names, old_names, trunk_names, wrapped_names])
 @pytest.mark.parametrize("doublings", [0, 1, 2, 3])
 def test_every_key_layout_and_scale(tmp_path: Path, names: Any, doublings: int) -> None:
     net = network(layout(doublings=doublings))
@@ -108,20 +101,20 @@ def test_every_key_layout_and_scale(tmp_path: Path, names: Any, doublings: int) 
 @pytest.mark.parametrize(("unshuffle", "scale"), [(2, 2), (4, 1)])
 def test_smaller_scales_fold_their_input(tmp_path: Path, unshuffle: int, scale: int) -> None:
     net = network(layout(unshuffle=unshuffle))
-    out = run(written(tmp_path / "a.safetensors", new_names(net)), picture(1, 7, 9, 3))
+    out = run(written(tmp_path / "a.safetensors", real_esrgan_names(net)), picture(1, 7, 9, 3))
     assert out.shape == (1, 7 * scale, 9 * scale, 3)
 
 
 def test_pickled_files_are_read(tmp_path: Path) -> None:
     net = network(layout())
-    torch.save({"params_ema": new_names(net)}, tmp_path / "a.pth")
+    torch.save({"params_ema": real_esrgan_names(net)}, tmp_path / "a.pth")
     assert run(tmp_path / "a.pth", picture(1, 4, 4, 4)).shape == (1, 16, 16, 3)
 
 
 def test_tiles_report_progress_and_stop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "models/upscale_models"
     folder.mkdir(parents=True)
-    written(folder / "a.safetensors", new_names(network(layout(blocks=1, doublings=1))))
+    written(folder / "a.safetensors", real_esrgan_names(network(layout(blocks=1, doublings=1))))
     monkeypatch.setattr(upscaler, "TILE", 48)
     ctx = context(tmp_path)
     model = load_upscale_model("a.safetensors", ctx=ctx)
@@ -194,13 +187,13 @@ def test_other_kinds_are_run_by_the_package(
 
 
 def test_missing_weights_are_named(tmp_path: Path) -> None:
-    weights = new_names(network(layout()))
+    weights = real_esrgan_names(network(layout()))
     del weights["conv_hr.weight"]
     with pytest.raises(CorruptFile, match="conv_hr"):
         run(written(tmp_path / "a.safetensors", weights), picture(1, 4, 4, 3))
 
 
 def test_a_grey_picture_is_refused(tmp_path: Path) -> None:
-    path = written(tmp_path / "a.safetensors", new_names(network(layout())))
+    path = written(tmp_path / "a.safetensors", real_esrgan_names(network(layout())))
     with pytest.raises(NodeError, match="reads 3 channels, but the picture has 1"):
         run(path, picture(1, 4, 4, 1))
