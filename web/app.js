@@ -332,9 +332,10 @@ export function createApp(root) {
   }
 
   async function start() {
+    const shelf = browserShelf("weft-journal");
     const [info, held] = await Promise.all([api.objectInfo(), holdSession()]);
     store.setSpecs(info);
-    const journal = createJournal({ store, shelf: browserShelf("weft-journal"), ...held });
+    const journal = createJournal({ store, shelf, ...held });
     const { own, left } = await journal.recover();
     for (const tab of [...own, ...left]) {
       store.load(tab.file, { ...tab, isSaved: !tab.isDirty });

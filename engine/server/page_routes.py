@@ -1,6 +1,7 @@
 """The page, its files, and the small answers without which customary clients do not boot."""
 
 import mimetypes
+from functools import lru_cache
 from pathlib import Path
 
 from aiohttp import web
@@ -16,6 +17,7 @@ POLICY = (
     "connect-src 'self'; media-src 'self' blob:; font-src 'self'; manifest-src 'self'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'self'"
 )
+KEPT_BYTES = 256 * 1024
 _TYPES = {".js": "text/javascript", ".mjs": "text/javascript", ".css": "text/css"}
 
 
@@ -47,7 +49,10 @@ def _folder(request: web.Request) -> Path:
 
 
 def send_file(request: web.Request, path: Path) -> web.StreamResponse:
-    """A file for a browser, which asks each time whether it has changed."""
+    """A file for a browser, which asks each time whether it has changed.
+
+    A page is a hundred small files that are asked for at once: those are kept in memory.
+    """
     guessed = mimetypes.guess_type(path.name)[0]
     media_type = _TYPES.get(path.suffix) or guessed or "application/octet-stream"
     if media_type.startswith("text/"):
@@ -55,7 +60,22 @@ def send_file(request: web.Request, path: Path) -> web.StreamResponse:
     headers = {"Content-Type": media_type, "Cache-Control": "no-cache"}
     if request.app[CONFIG].front_end_root is None:
         headers["Content-Security-Policy"] = POLICY
-    return web.FileResponse(path, headers=headers)
+    stat = path.stat()
+    if stat.st_size > KEPT_BYTES:
+        return web.FileResponse(path, headers=headers)
+    tag = f"{stat.st_mtime_ns:x}-{stat.st_size:x}"
+    asked = request.if_none_match or ()
+    is_known = any(one.value == tag for one in asked)
+    response = web.Response(status=304) if is_known else web.Response(body=_read(path, tag))
+    response.headers.update(headers)
+    response.etag = tag
+    return response
+
+
+@lru_cache(maxsize=512)
+def _read(path: Path, _tag: str) -> bytes:
+    """The bytes of a small file as it was when it had this tag."""
+    return path.read_bytes()
 
 
 async def default_workflow(_request: web.Request) -> web.StreamResponse:

@@ -82,6 +82,20 @@ async def test_another_front_end_can_be_served(open_site: Open, tmp_path: Path):
     assert (await site.get("/app.js"))[0] == 404
 
 
+async def test_a_file_of_the_page_is_sent_again_only_when_it_has_changed(
+    open_site: Open, tmp_path: Path
+):
+    file = tmp_path / "front" / "index.html"
+    file.parent.mkdir()
+    file.write_text("one")
+    site = await open_site(front_end_root=file.parent)
+    async with site.client.get("/") as answer:
+        known = {"If-None-Match": answer.headers["ETag"]}
+    assert await site.get("/", headers=known) == (304, b"")
+    file.write_text("another")
+    assert await site.get("/", headers=known) == (200, b"another")
+
+
 async def test_every_route_is_described(site: Site):
     _, document = await site.get("/openapi.json")
     described = {(m.upper(), p) for p, entry in document["paths"].items() for m in entry}

@@ -9,9 +9,9 @@ import { createNodeView, structureOf } from "./node_view.js";
 import { fitted, toWorld, zoomAt } from "./viewport.js";
 
 const FAR_SCALE = 0.4;
-const BUDGET_MS = 4; // for making elements, in each frame
-const MAX_MADE = 12; // elements in each frame
-const MAX_MADE_MOVING = 2; // the same while the view moves
+// For making elements in each frame: at most so long, and so many.
+const AT_REST = { ms: 24, elements: 12 };
+const MOVING = { ms: 4, elements: 2 };
 const MARGIN_PX = 160; // elements are made this far outside the screen
 const POOL_SIZE = 8; // unused elements of one structure
 const SETTLE_MS = 250;
@@ -156,7 +156,7 @@ export function createScene({ root, store, run, host }) {
     /** @type {import("./geometry.js").Box[]} */
     const plain = [];
     let made = 0;
-    const most = isMoving ? MAX_MADE_MOVING : MAX_MADE;
+    const most = isMoving ? MOVING : AT_REST;
     for (const box of seen) {
       const node = box.node;
       const old = views.get(box.id);
@@ -169,7 +169,7 @@ export function createScene({ root, store, run, host }) {
       }
       const hasFocus = old?.element.contains(document.activeElement) ?? false;
       if (old) putAway(box.id, old);
-      const isLate = made >= most || (made > 0 && performance.now() - start > BUDGET_MS);
+      const isLate = made >= most.elements || (made > 0 && performance.now() - start > most.ms);
       if (isLate && !hasFocus) {
         plain.push(box);
         continue;
@@ -249,6 +249,14 @@ export function createScene({ root, store, run, host }) {
     problems = null;
   }
 
+  /** Be elsewhere at once, without a movement. @param {Viewport} next */
+  function jump(next) {
+    view = next;
+    isFitted = false;
+    requestFrame();
+    settle();
+  }
+
   /** @param {Viewport} next */
   function setView(next) {
     view = next;
@@ -269,7 +277,7 @@ export function createScene({ root, store, run, host }) {
       : [...document.nodes.values()];
     const box = boundsOf(all, specs);
     if (!box || width === 0) return;
-    setView(fitted(box, width, height, ids ? 1.2 : 1));
+    jump(fitted(box, width, height, ids ? 1.2 : 1));
     isFitted = !ids;
   }
 
