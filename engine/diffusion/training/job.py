@@ -29,7 +29,7 @@ from engine.diffusion.training.state import Stateful
 if TYPE_CHECKING:
     from engine.diffusion.residency import ModelPool
 
-VERSION = 1  # part of a run's identity: raise it when the same settings give other numbers
+VERSION = 2  # part of a run's identity: raise it when the same settings give other numbers
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,6 +7,7 @@ import pytest
 import torch
 from diffusers.loaders.single_file_utils import convert_controlnet_checkpoint
 from safetensors.torch import load_file
+from torch.nn.functional import silu
 
 from engine.api.errors import NodeError
 from engine.diffusion.checkpoint import open_controlnet
@@ -35,6 +36,20 @@ def test_it_starts_as_the_encoder_and_adds_nothing(tmp_path: Path) -> None:
     with torch.no_grad():
         down, middle = prepared.net(X, T, CONTEXT, HINT, return_dict=False)
     assert all(float(part.abs().max()) == 0 for part in (*down, middle))
+
+
+def test_the_hint_network_tells_edge_maps_apart_from_the_start(tmp_path: Path) -> None:
+    job = control_of(tmp_path)
+    base = open_base(POOL, job.model, job.clip, job.vae)
+    hints = job.method.prepare(base, torch.Generator().manual_seed(1)).net.controlnet_cond_embedding
+    lines = torch.zeros(8, 3, 64, 64)
+    for n, picture in enumerate(lines):
+        picture[:, 4 * n + 8] = 1
+    with torch.no_grad():
+        features = silu(hints.conv_in(lines))
+        for layer in hints.blocks:
+            features = silu(layer(features))
+    assert 0.2 < float(features.std(0).mean()) < 5
 
 
 @pytest.mark.slow
