@@ -69,6 +69,16 @@ def training_objective(
     timesteps: Annotated[str, Choice(TIMESTEPS)],
     first: Annotated[float, Float(0.0, min=0.0, max=0.99, step=0.01)],
     last: Annotated[float, Float(1.0, min=0.01, max=1.0, step=0.01)],
+    snr_floor: Annotated[
+        float,
+        Float(
+            0.0,
+            min=0.0,
+            max=10.0,
+            step=0.1,
+            tooltip="1: strong noise counts as it shows in the picture. For flat drawings.",
+        ),
+    ] = 0.0,
     settings: TrainingSettings | None = None,
 ) -> TrainingSettings:
     """What a training step minimises: weights of noise levels, kinds of noise, timesteps.
@@ -76,7 +86,12 @@ def training_objective(
     first and last bound the timesteps, from 0 (fine detail) to 1 (composition).
     """
     objective = ObjectiveSettings(
-        min_snr=min_snr, offset_noise=offset_noise, timesteps=timesteps, first=first, last=last
+        min_snr=min_snr,
+        snr_floor=snr_floor,
+        offset_noise=offset_noise,
+        timesteps=timesteps,
+        first=first,
+        last=last,
     )
     return replace(settings or Settings(), objective=objective)
 

@@ -1,5 +1,6 @@
 """The loss that all fine-tuning methods share: noise is added to latents, the network undoes it."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -110,8 +111,9 @@ class DenoisingLoss:
             predicted = base.predict(noisy.x, t, noisy.context, y)
         target = target_of(base.prediction, x0, noise, alpha).to(predicted.device)
         losses = item_losses(predicted, target, self._masks(draws, predicted))
-        if settings.min_snr:
-            weight = min_snr_weight(base.prediction, alpha, settings.min_snr)
+        if settings.min_snr or settings.snr_floor:
+            gamma = settings.min_snr or math.inf
+            weight = min_snr_weight(base.prediction, alpha, gamma, settings.snr_floor)
             losses = losses * weight.to(losses.device)
         return with_prior(losses, [d.example.is_class for d in draws], settings.prior_weight)
 

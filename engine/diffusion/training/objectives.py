@@ -1,5 +1,6 @@
 """What a step minimises: autoencoder and denoiser losses, and the noise schedule they share."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -68,12 +69,15 @@ TIMESTEPS = ("uniform", "logit_normal")
 class ObjectiveSettings:
     """What a denoising step minimises.
 
-    `min_snr` is gamma (0: no weighting; 5 is the paper's). `offset_noise` is the deviation of the
+    `min_snr` is gamma (0: no weighting; 5 is the paper's). `snr_floor` lets strong noise count as
+    if its SNR were no lower: for eps its loss is nearly nothing otherwise, though flat pictures get
+    their shapes there (1 as in `x0_space_weight`). `offset_noise` is the deviation of the
     noise that is the same over a whole channel. `first` and `last` bound the timesteps as shares of
     the schedule. `prior_weight` is the share of the class pictures' loss.
     """
 
     min_snr: float = 0.0
+    snr_floor: float = 0.0
     offset_noise: float = 0.0
     timesteps: str = "uniform"
     logit_mean: float = 0.0
@@ -126,13 +130,16 @@ def target_of(prediction: str, x0: Tensor, noise: Tensor, alpha: Tensor) -> Tens
     raise ValueError(f"{prediction} is no prediction")
 
 
-def min_snr_weight(prediction: str, alpha: Tensor, gamma: float) -> Tensor:
-    """The weight of each item's squared error: min(SNR, gamma) in x0 terms. Shapes: (B,).
+def min_snr_weight(
+    prediction: str, alpha: Tensor, gamma: float = math.inf, floor: float = 0.0
+) -> Tensor:
+    """The weight of each item's squared error: min(SNR, gamma) in x0 terms, at least `floor`.
 
-    Source: Hang et al. 2023 (arXiv:2303.09556) section 3.4, for eps, v and x0.
+    Shapes: (B,). Source: Hang et al. 2023 (arXiv:2303.09556) section 3.4, for eps, v and x0; the
+    floor is this project's own.
     """
     snr = alpha / (1 - alpha)
-    capped = snr.clamp(max=gamma)
+    capped = snr.clamp(floor, gamma)
     return {"eps": capped / snr, "v": capped / (snr + 1), "x0": capped}[prediction]
 
 

@@ -101,6 +101,9 @@ def test_closed_form_min_snr_is_one_weight_on_the_x0_error(prediction: str) -> N
     weighted = losses * min_snr_weight(prediction, alpha, 5.0)
     expected = wrong.pow(2).mean((1, 2, 3)) * snr.clamp(max=5.0)
     torch.testing.assert_close(weighted, expected, atol=1e-5, rtol=1e-3)
+    weighted = losses * min_snr_weight(prediction, alpha, floor=1.0)
+    expected = wrong.pow(2).mean((1, 2, 3)) * snr.clamp(min=1.0)
+    torch.testing.assert_close(weighted, expected, atol=1e-5, rtol=1e-3)
 
 
 def test_closed_form_a_masked_loss_is_the_mean_over_the_mask() -> None:
