@@ -1,14 +1,18 @@
 """Nodes that open weight files: checkpoints, VAEs, ControlNets, LoRAs."""
 
+from contextlib import suppress
 from typing import Annotated
 
-from engine.api import Choice, Clip, Float, Model, RunContext, Vae, node
+from engine.api import Choice, Clip, Float, Model, RunContext, Text, Vae, node
 from engine.api.errors import MissingModel
 from engine.api.recipe import FileRef, Recipe
 from engine.diffusion.checkpoint import open_checkpoint, open_vae
 from engine.diffusion.hypernetwork import with_hypernetwork
 from engine.diffusion.lora import add_lora, open_lora
 from engine.diffusion.t5_tokenizer import FILE_NAMES, FOLDER, T5_FAMILIES
+from engine.text.lora_tags import LoraTag, lora_tags, without_lora_tags
+
+TOKENIZERS = tuple(f"{FOLDER}/{name}" for name in FILE_NAMES)  # of T5
 
 
 def with_tokenizer(ctx: RunContext, clip: Recipe | None) -> Recipe | None:
@@ -30,6 +34,7 @@ def with_tokenizer(ctx: RunContext, clip: Recipe | None) -> Recipe | None:
     category="loaders",
     aliases=("LoadCheckpoint",),
     search=("model", "LoadCheckpoint"),
+    reads=TOKENIZERS,
 )
 def load_checkpoint(
     ckpt_name: Annotated[str, Choice(folder="checkpoints")], ctx: RunContext
@@ -91,6 +96,39 @@ def load_lora_model_only(
     return add_lora(model, _lora(ctx, lora_name), strength_model, log=ctx.log)
 
 
+@node(
+    "LoraTags",
+    title="Load LoRAs from Text",
+    category="loaders",
+    search=("<lora:", "A1111", "lora tag", "prompt"),
+    output_names=("MODEL", "CLIP", "text"),
+)
+def load_loras_from_text(
+    model: Model,
+    clip: Clip,
+    tagged_text: Annotated[str, Text(multiline=True, dynamicPrompts=True)],
+    ctx: RunContext,
+) -> tuple[Model, Clip, str]:
+    """Adds the LoRAs that a prompt names as `<lora:name:weight>`, and gives the prompt without.
+
+    Connect the text to CLIPTextEncode, whose own field gives such tags no meaning. Two weights are
+    for the text encoder and for the model: `<lora:name:0.5:0.8>`.
+    """
+    for tag in lora_tags(tagged_text):
+        file = _tagged_lora(ctx, tag)
+        model = add_lora(model, file, tag.model, log=ctx.log)
+        clip = add_lora(clip, file, tag.clip, log=ctx.log)
+    return model, clip, without_lora_tags(tagged_text)
+
+
+def _tagged_lora(ctx: RunContext, tag: LoraTag) -> FileRef:
+    """The file of a tag. Raises: MissingModel, with the names that may be meant."""
+    for name in tag.file_names:
+        with suppress(MissingModel):
+            return _lora(ctx, name)
+    return _lora(ctx, f"{tag.name}.safetensors")
+
+
 @node("HypernetworkLoader", title="HypernetworkLoader", category="loaders")
 def load_hypernetwork(
     model: Model,
@@ -105,4 +143,11 @@ def load_hypernetwork(
     return with_hypernetwork(model, path, ctx.files.digest(path), strength, width)
 
 
-NODES = [load_checkpoint, load_vae, load_lora, load_lora_model_only, load_hypernetwork]
+NODES = [
+    load_checkpoint,
+    load_vae,
+    load_lora,
+    load_lora_model_only,
+    load_loras_from_text,
+    load_hypernetwork,
+]

@@ -8,7 +8,7 @@ from engine.diffusion.checkpoint import open_checkpoint, open_text
 from engine.diffusion.diffusers_folder import open_diffusers
 from engine.diffusion.model_config import with_config
 from engine.diffusion.single_file import JOINT
-from nodes.loaders import with_tokenizer
+from nodes.loaders import TOKENIZERS, with_tokenizer
 
 _CATEGORY = "advanced/loaders"
 _TextFile = Annotated[str, Choice(folder="text_encoders")]
@@ -25,7 +25,7 @@ def _text(ctx: RunContext, names: tuple[str, ...], device: str = "default", kind
     return clip.with_option("device", "cpu") if device == "cpu" else clip
 
 
-@node("CLIPLoader", title="Load CLIP", category=_CATEGORY)
+@node("CLIPLoader", title="Load CLIP", category=_CATEGORY, reads=TOKENIZERS)
 def load_clip(
     clip_name: _TextFile,
     type: Annotated[str, Choice(("stable_diffusion", "sd3"))],
@@ -36,7 +36,7 @@ def load_clip(
     return _text(ctx, (clip_name,), device, type)
 
 
-@node("DualCLIPLoader", title="DualCLIPLoader", category=_CATEGORY)
+@node("DualCLIPLoader", title="DualCLIPLoader", category=_CATEGORY, reads=TOKENIZERS)
 def load_clip_pair(
     clip_name1: _TextFile,
     clip_name2: _TextFile,
@@ -49,7 +49,7 @@ def load_clip_pair(
     return _text(ctx, (clip_name1, clip_name2), device, type)
 
 
-@node("TripleCLIPLoader", category=_CATEGORY)
+@node("TripleCLIPLoader", category=_CATEGORY, reads=TOKENIZERS)
 def load_clip_triple(
     clip_name1: _TextFile, clip_name2: _TextFile, clip_name3: _TextFile, ctx: RunContext
 ) -> Clip:

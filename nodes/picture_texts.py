@@ -26,7 +26,8 @@ def parameter_texts(ctx: RunContext, size_px: Size) -> dict[str, str]:
 
     if not ctx.saving.writes_metadata:
         return {}
-    text = parameters_text(ctx.prompt, ctx.node_id, size_px, hash_of)
+    made = ctx.extra_pnginfo.get("texts", {})
+    text = parameters_text(ctx.prompt, ctx.node_id, size_px, hash_of, made)
     return {} if text is None else {PARAMETERS: text}
 
 

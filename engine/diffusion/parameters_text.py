@@ -11,8 +11,10 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
+from types import MappingProxyType
 
 from engine.diffusion.prompt_walk import Prompt, class_of, inputs_of, source_of, upstream
+from engine.text.lora_tags import ENDINGS, lora_tags, without_lora_tags
 
 HashOf = Callable[[str, str], str]  # kind of models, name -> SHA-256, "" when it is not known
 
@@ -79,7 +81,16 @@ class _Graph:
         if depth > _DEPTH:
             return None
         inputs = inputs_of(self.prompt, source)
-        for name in ("value", "text", "string", "seed", "noise_seed", "int", "float"):
+        for name in (
+            "value",
+            "text",
+            "tagged_text",
+            "string",
+            "seed",
+            "noise_seed",
+            "int",
+            "float",
+        ):
             if name in inputs:
                 return self.constant(inputs[name], depth + 1)
         return None
@@ -128,7 +139,7 @@ class _Graph:
         for name in ("text", "text_g", "text_l", "prompt"):
             found = self.constant(inputs[name]) if name in inputs else None
             if isinstance(found, str):
-                return found
+                return without_lora_tags(found)
         links = [source_of(v) for k, v in inputs.items() if k.startswith(("cond", "positive"))]
         texts = [self.text(link, known) for link in links]
         between = _WORDS_BETWEEN.get(class_of(self.prompt, node_id), ", ")
@@ -136,13 +147,18 @@ class _Graph:
 
 
 def parameters_text(
-    prompt: Prompt, node_id: str, size_px: tuple[int, int], hash_of: HashOf
+    prompt: Prompt,
+    node_id: str,
+    size_px: tuple[int, int],
+    hash_of: HashOf,
+    made: Mapping[str, Mapping[str, object]] = MappingProxyType({}),
 ) -> str | None:
     """The text for the pictures that a node saves; None when no sampler made them.
 
-    `size_px` is (width, height).
+    `size_px` is (width, height). `made` holds the texts that nodes before made of dynamic prompts,
+    by node and input; they stand in place of the links to them.
     """
-    graph = _Graph(prompt)
+    graph = _Graph(_with_made(prompt, made))
     samplers = list(graph.samplers(node_id))
     if not samplers:
         return None
@@ -162,6 +178,17 @@ def parameters_text(
         lines.append(f"Negative prompt: {negative}")
     lines.append(", ".join(f"{name}: {_quoted(value)}" for name, value in facts.items()))
     return "\n".join(lines)
+
+
+def _with_made(prompt: Prompt, made: Mapping[str, Mapping[str, object]]) -> Prompt:
+    """The prompt with texts in place of links; of several texts the first."""
+    whole = dict(prompt)
+    for node_id, texts in made.items():
+        if node_id in whole:
+            first = {k: v[0] if isinstance(v, list) else v for k, v in texts.items()}
+            inputs = {**inputs_of(prompt, node_id), **first}
+            whole[node_id] = {**whole[node_id], "inputs": inputs}
+    return whole
 
 
 def _sampling(graph: _Graph, sampler: str) -> dict[str, Constant]:
@@ -214,10 +241,15 @@ def _loras(graph: _Graph, sampler: str) -> Iterator[tuple[str, str]]:
             graph.constant(inputs.get("strength_model")),
         )
         if isinstance(name, str) and isinstance(weight, int | float):
-            text = graph.constant(inputs.get("strength_clip"))
-            both = f"{weight:g}" if text in (None, weight) else f"{text:g}:{weight:g}"
-            found.append((name, both))
+            found.append((name, _weights(weight, graph.constant(inputs.get("strength_clip")))))
+        tagged = graph.constant(inputs.get("tagged_text"))
+        for tag in reversed(lora_tags(tagged) if isinstance(tagged, str) else ()):
+            found.append((tag.name, _weights(tag.model, tag.clip)))
     return reversed(found)
+
+
+def _weights(model: float, clip: Constant | None) -> str:
+    return f"{model:g}" if clip in (None, model) else f"{clip:g}:{model:g}"
 
 
 def _model_chain(graph: _Graph, sampler: str) -> Iterator[str]:
@@ -244,10 +276,16 @@ def _models(
             facts.setdefault("Clip skip", -layer)
         if isinstance(vae, str) and "VAE" not in facts:
             facts |= _file_facts("VAE", "vae", vae, hash_of)
-    hashes = {PurePosixPath(name).stem: hash_of("loras", name)[:10] for name, _ in loras}
+    hashes = {PurePosixPath(name).stem: _lora_hash(name, hash_of) for name, _ in loras}
     if any(hashes.values()):
         facts["Lora hashes"] = ", ".join(f"{name}: {h}" for name, h in hashes.items() if h)
     return facts
+
+
+def _lora_hash(name: str, hash_of: HashOf) -> str:
+    """The start of a LoRA's hash; tags name it without its ending."""
+    found = (hash_of("loras", name + ending) for ending in ("", *ENDINGS))
+    return next(filter(None, found), "")[:10]
 
 
 def _file_facts(title: str, kind: str, name: str, hash_of: HashOf) -> dict[str, Constant]:

@@ -16,6 +16,7 @@ from engine.api.errors import EngineError
 from engine.graph.catalogue import Catalogue
 from engine.graph.prompt import Constant, Graph, Link, Node, shorten, shown
 from engine.graph.values import annotated
+from engine.text.lora_tags import START, lora_tags
 
 FileDigest = Callable[[str, str], str]
 IsChanged = Callable[[Node], object]
@@ -84,8 +85,8 @@ class Fingerprinter:
                 lines.append(f"C {name!r} {float(value)!r}")
             else:
                 lines.append(f"C {name!r} {_constant(value)}")
-            if isinstance(value, str) and "embedding:" in value:
-                lines.append(f"M {name!r} {self._embeddings_in(value)}")
+            if isinstance(value, str) and ("embedding:" in value or START in value):
+                lines.append(f"M {name!r} {self._named_in(value)}")
         for place in spec.reads:
             lines.append(f"R {place!r} {self._digest_of_place(place, node)}")
         if spec.has_is_changed:
@@ -100,10 +101,15 @@ class Fingerprinter:
         key = hashlib.sha256(parts.encode()).hexdigest()
         return Key(key=key, parts=parts, is_volatile=is_volatile)
 
-    def _embeddings_in(self, text: str) -> list[str | None]:
-        """What the embeddings hold that a text names as `embedding:NAME`, found or not."""
+    def _named_in(self, text: str) -> list[str | None]:
+        """What the files hold that a text names, as embeddings or in LoRA tags, found or not."""
         names = [name + end for name in _EMBEDDING.findall(text) for end in _EMBEDDING_ENDINGS]
-        return [self._digest_of("embeddings", name) for name in names]
+        found = [self._digest_of("embeddings", name) for name in names]
+        try:
+            tags = lora_tags(text)
+        except EngineError:  # the node that reads them says so
+            tags = ()
+        return [*found, *(self._digest_of("loras", n) for tag in tags for n in tag.file_names)]
 
     def _digest_of_place(self, place: str, node: Node) -> str | None:
         """What a file holds that a node type reads beside its inputs; None if it is not there."""
@@ -230,7 +236,7 @@ def _reason(
     if kind == "V":
         return "it ran in every job before"
     if kind == "M":
-        return f"an embedding named in input {name} changed"
+        return f"an embedding or LoRA named in input {name} changed"
     if kind == "R":
         return f"{name} changed, which the node reads"
     if new is None:

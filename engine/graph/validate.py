@@ -11,6 +11,7 @@ from engine.graph.prompt import Constant, Graph, Input, Link, Node, shorten, sho
 from engine.graph.typecheck import fits
 from engine.graph.values import Choices, Misfit, fit
 from engine.graph.walk import Walk, walk
+from engine.text.lora_tags import START
 from engine.text.suggest import did_you_mean, is_likely_typo
 
 _MAX_DEPENDANTS = 20  # outputs named per refused node
@@ -125,6 +126,8 @@ class _Check:
                 elif fitted is not value:
                     converted = converted or dict(node.inputs)
                     converted[name] = fitted
+                elif isinstance(value, str) and START in value:
+                    self._lora_tag(node, entry, item)
         self._absent(node, entry, undeclared)
         return replace(node, inputs=converted) if converted else node
 
@@ -206,6 +209,20 @@ class _Check:
             hint=misfit.hint,
             extra=extra,
         )
+
+    def _lora_tag(self, node: Node, entry: Entry, item: InputSpec) -> None:
+        """A tag in a prompt that goes straight to a text encoder, to which it means nothing."""
+        outputs = {output.type for output in entry.spec.outputs}
+        if item.options.get("dynamicPrompts") and "CONDITIONING" in outputs:
+            self._add(
+                "no_effect",
+                f"{START}…> in input {item.name} of {node.label} loads no LoRA: "
+                "the node reads it as words.",
+                node,
+                severity="warning",
+                input_name=item.name,
+                hint="Use Load LoRA, or write the prompt into Load LoRAs from Text.",
+            )
 
     def _absent(self, node: Node, entry: Entry, undeclared: Sequence[str]) -> None:
         """Missing required inputs, undeclared ones, and undeclared ones that were mistyped."""

@@ -54,6 +54,20 @@ def lines(graph: dict[str, Any], size: tuple[int, int] = (512, 768)) -> list[str
     return text.splitlines()
 
 
+def test_made_texts_and_tagged_loras_are_told() -> None:
+    graph = base()
+    graph["lo"] = node("LoraTags", model=["ck", 0], clip=["ck", 1], tagged_text=["dy", 0])
+    graph["dy"] = node("DynamicPrompt", text="a {red|blue} boat <lora:one:0.5:0.8>", seed=1)
+    graph["po"]["inputs"]["text"] = ["lo", 2]
+    made = {"lo": {"tagged_text": "a red boat <lora:one:0.5:0.8>"}, "po": {"text": "a red boat"}}
+    text = parameters_text(graph, "sa", (512, 768), lambda *_: "", made)
+    assert text is not None
+    assert text.splitlines()[0] == "a red boat <lora:one:0.5:0.8> <lora:b:-1>"
+    assert "{" not in text
+    # Without the engine's word for it, the text as it was written.
+    assert lines(graph)[0] == "a {red|blue} boat <lora:one:0.5:0.8> <lora:b:-1>"
+
+
 def test_a_second_pass_is_a_hires_fix() -> None:
     graph = base()
     up = node("LatentUpscaleBy", samples=["ks", 0], upscale_method="bilinear", scale_by=1.5)

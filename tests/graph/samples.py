@@ -44,7 +44,11 @@ SPECS = [
         aliases=("LoadCheckpoint",),
         title="Load Checkpoint",
     ),
-    _node("CLIPTextEncode", [_in("text", "STRING"), _in("clip", "CLIP")], ["CONDITIONING"]),
+    _node(
+        "CLIPTextEncode",
+        [_in("text", "STRING", dynamicPrompts=True), _in("clip", "CLIP")],
+        ["CONDITIONING"],
+    ),
     _node(
         "KSampler",
         [

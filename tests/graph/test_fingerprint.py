@@ -136,7 +136,16 @@ def test_embeddings_named_in_a_text_count_by_content() -> None:
     assert len({absent.key, added.key, changed.key, key(prompt, catalogue=catalogue)}) == 3
     graph = parse_prompt(prompt)
     reason = explain(added.parts, changed.parts, graph.nodes["1"], graph)
-    assert reason == "an embedding named in input text changed"
+    assert reason == "an embedding or LoRA named in input text changed"
+
+
+def test_loras_named_in_tags_count_by_content() -> None:
+    def made(digest: str) -> str:
+        prompt = {"1": node("Anything", value="a boat <lora:style/ink:0.5>")}
+        held = {("loras", "style/ink.safetensors"): digest}
+        return key(prompt, files=lambda folder, name: held.get((folder, name), ""))
+
+    assert made("one") != made("two")
 
 
 def test_files_count_by_content() -> None:

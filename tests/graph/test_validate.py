@@ -271,6 +271,15 @@ def test_undeclared_inputs_are_warnings_and_stay() -> None:
     assert found.can_run
 
 
+def test_a_lora_tag_in_a_text_encoder_gets_a_warning() -> None:
+    text = node("CLIPTextEncode", text="a boat <lora:ink:1>", clip=["1", 1])
+    found = check(n1=LOADER, n2=text, n3=node("Show", value=["2", 0]))
+    (warning,) = found.problems
+    assert (warning.code, warning.severity, warning.node_id) == ("no_effect", "warning", "2")
+    assert warning.hint and "Load LoRAs from Text" in warning.hint
+    assert check(n1=node("Show", value="<lora:ink:1>")).problems == ()
+
+
 def test_numbered_names_are_no_typing_errors() -> None:
     found = check(n1=node("Add", a=1, a2=1), n2=node("Show", value=["1", 0]))
     assert [p.severity for p in found.problems] == ["warning"]

@@ -11,6 +11,8 @@ from torch import Tensor
 
 from engine.api.errors import ModelError, NodeError, NotThisFamily
 from engine.api.types import LatentDict
+from engine.config import Config
+from engine.local import Weft
 from nodes.batch import empty_sd3_latent_image
 from nodes.conditioning import clip_text_encode
 from nodes.joint_text import (
@@ -53,6 +55,24 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def ctx(base: Path) -> Context:
     return context(base)
+
+
+def test_kept_results_notice_another_tokenizer(base: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "models"
+    (folder / "text_encoders").mkdir(parents=True)
+    (folder / "checkpoints").symlink_to(base / "models/checkpoints")
+    tokenizer = write_tokenizer(folder / "text_encoders/t5_tokenizer.json")
+    prompt = {
+        "1": {"class_type": "CheckpointLoaderSimple", "inputs": {"ckpt_name": "flux.safetensors"}},
+        "2": {"class_type": "CLIPTextEncode", "inputs": {"text": "a boat", "clip": ["1", 1]}},
+        "3": {"class_type": "PreviewAny", "inputs": {"source": ["2", 0]}},
+    }
+    with Weft(Config(base_dir=tmp_path, load_packs=False)) as weft:
+        states = [weft.load(prompt).run().records["2"].state for _ in range(2)]
+        tokenizer.write_text(tokenizer.read_text().replace("boat", "goat"))
+        states.append(weft.load(prompt).run().records["2"].state)
+    assert states[0] == states[2] == "ran"
+    assert states[1] != "ran"
 
 
 def sampled(ctx: Context, model: Any, positive: Any, negative: Any, cfg: float = 1.0) -> Tensor:

@@ -9,7 +9,13 @@ from safetensors.torch import save_file
 from engine.api.errors import MissingModel, ModelError, NodeError
 from nodes.conditioning import clip_set_last_layer, clip_text_encode
 from nodes.further_loaders import load_image_only_checkpoint, load_unet
-from nodes.loaders import load_checkpoint, load_lora, load_lora_model_only, load_vae
+from nodes.loaders import (
+    load_checkpoint,
+    load_lora,
+    load_lora_model_only,
+    load_loras_from_text,
+    load_vae,
+)
 from nodes.merging import model_merge_simple
 from nodes.vae import vae_decode, vae_encode
 from tests.nodes.context import Context, context
@@ -57,6 +63,22 @@ def test_a_lora_is_a_patch_at_its_strength(ctx: Context) -> None:
     assert [p.strength for p in changed.patches] == [0.5]
     assert same is clip and not model.patches
     assert load_lora_model_only(model, "tiny.safetensors", 0.5, ctx=ctx) == changed
+
+
+def test_tags_in_a_text_are_loras_and_the_text_is_left(ctx: Context) -> None:
+    model, clip, _ = load_checkpoint("tiny.safetensors", ctx=ctx)
+    text = "a boat <lora:tiny:0:0.5>, sea <lora:tiny:0.25>"
+    changed, changed_clip, left = load_loras_from_text(model, clip, text, ctx=ctx)
+    once, clip_once = load_lora(model, clip, "tiny.safetensors", 0.5, 0.0, ctx=ctx)
+    twice = load_lora(once, clip_once, "tiny.safetensors", 0.25, 0.25, ctx=ctx)
+    assert (changed, changed_clip, left) == (*twice, "a boat, sea")
+    assert load_loras_from_text(model, clip, "a boat", ctx=ctx) == (model, clip, "a boat")
+
+
+def test_a_tag_without_a_file_is_named(ctx: Context) -> None:
+    model, clip, _ = load_checkpoint("tiny.safetensors", ctx=ctx)
+    with pytest.raises(MissingModel, match=r"no file ink\.safetensors"):
+        load_loras_from_text(model, clip, "<lora:ink:1>", ctx=ctx)
 
 
 def test_clip_skip_and_merges_change_recipes_only(ctx: Context) -> None:

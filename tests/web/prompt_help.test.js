@@ -7,7 +7,8 @@ import { typedName } from "../../web/panels/prompt_help.js";
 /** @type {[string, string | undefined, string | null, string?][]} */
 const CASES = [
   ["a embedding:sty", "text", "embeddings", "sty"],
-  ["a <lora:my li", "text", "loras", "my li"],
+  ["a <lora:my li", "tagged_text", "loras", "my li"],
+  ["a <lora:my li", "text", null],
   ["a __hair/co", "text", "wildcards", "hair/co"],
   ["a __hair__ and", "text", null],
   ["snake__case", "text", null],

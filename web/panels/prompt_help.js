@@ -15,7 +15,8 @@ const REMEMBERED_MS = 10_000;
 /** @type {{kind: Kind, pattern: RegExp, widget?: string, end: string}[]} */
 const TRIGGERS = [
   { kind: "embeddings", pattern: /embedding:([\w./-]*)$/, end: " " },
-  { kind: "loras", pattern: /<lora:([\w./ -]*)$/, end: ":1>" },
+  // Where such a tag means something: Load LoRAs from Text.
+  { kind: "loras", pattern: /<lora:([\w./ -]*)$/, widget: "tagged_text", end: ":1>" },
   { kind: "wildcards", pattern: /(?<![\w])__([\w./-]*)$/, end: "__" },
   { kind: "styles", pattern: /(?:^|[\n,])[^\S\n]*([^\n,]*)$/, widget: "styles", end: "\n" },
 ];
