@@ -2,9 +2,10 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Annotated, Any, BinaryIO
 
-from engine.api import Image, NodeError, NodeOutput, RunContext, Text, node
+from engine.api import Failed, Image, NodeError, NodeOutput, RunContext, Text, node
 from engine.diffusion.grid_sheet import draw_sheet, joined
 from engine.diffusion.image_ops import to_pil
 from engine.diffusion.image_writing import PictureTexts
@@ -40,15 +41,22 @@ def grid_cell(
     return NodeOutput(result=(name,), ui={"images": [saved], "grid_cell": (place,)})
 
 
-@node("GridSheet", title="Grid Sheet", category=_CATEGORY, is_output=True, takes_any_input=True)
+@node(
+    "GridSheet",
+    title="Grid Sheet",
+    category=_CATEGORY,
+    is_output=True,
+    takes_any_input=True,
+    takes_failures=True,
+)
 def grid_sheet(
     request: Annotated[str, Text("{}", multiline=True, tooltip="the grid, as JSON")],
     ctx: RunContext,
-    **cells: str,
+    **cells: str | Failed,
 ) -> NodeOutput:
     """Gathers the cells of a grid in a labelled sheet, a CSV table and an HTML page.
 
-    Grids add it by themselves.
+    Grids add it by themselves. A cell that failed says so in its place.
     """
     grid = json.loads(request)
     table = _table(grid, cells)
@@ -56,7 +64,7 @@ def grid_sheet(
     sheet = draw_sheet(table, paths)
     told = PictureTexts(texts=_sheet_texts(ctx, grid, request), xmp=origin_of(ctx))
     beside = {place: name.rpartition("/")[2] for place, name in table.files.items()}
-    lone = GridTable(title=table.title, axes=table.axes, files=beside)
+    lone = replace(table, files=beside)
 
     def write_sheet(file: BinaryIO) -> None:
         sheet.save(file, format="PNG", pnginfo=told.png_info())
@@ -80,7 +88,7 @@ def grid_sheet(
     )
 
 
-def _table(grid: Mapping[str, Any], cells: Mapping[str, str]) -> GridTable:
+def _table(grid: Mapping[str, Any], cells: Mapping[str, str | Failed]) -> GridTable:
     """The table of a grid; its cells come in the order of their places, the last axis first."""
     axes = [(str(axis["title"]), [str(label) for label in axis["labels"]]) for axis in grid["axes"]]
     places = [()]
@@ -88,8 +96,13 @@ def _table(grid: Mapping[str, Any], cells: Mapping[str, str]) -> GridTable:
         places = [(*place, i) for place in places for i in range(len(labels))]
     if len(places) != len(cells):
         raise NodeError(f"The grid has {len(places)} cells, but {len(cells)} are linked.")
-    names = [cells[f"cell{number}"] for number in range(len(places))]
-    return GridTable(title=str(grid["title"]), axes=axes, files=dict(zip(places, names)))
+    found = {place: cells[f"cell{number}"] for number, place in enumerate(places)}
+    return GridTable(
+        title=str(grid["title"]),
+        axes=axes,
+        files={place: cell for place, cell in found.items() if isinstance(cell, str)},
+        faults={p: cell.message for p, cell in found.items() if isinstance(cell, Failed)},
+    )
 
 
 def _cell_texts(ctx: RunContext, values: str) -> dict[str, str]:

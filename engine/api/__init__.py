@@ -5,6 +5,7 @@ from engine.api.errors import EngineError, NodeError
 from engine.api.node import (
     Blocked,
     Choice,
+    Failed,
     Float,
     Int,
     NodeOutput,
@@ -46,6 +47,7 @@ __all__ = [
     "ControlNet",
     "Dataset",
     "EngineError",
+    "Failed",
     "Files",
     "Float",
     "Guider",

@@ -23,6 +23,13 @@ class Blocked:
     message: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """Stands for a value that a failed node would have given; only for nodes that take failures."""
+
+    message: str
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeOutput:
     """What one node call gives: its outputs, what it shows, or a sub-graph to run in its place.
@@ -173,6 +180,7 @@ def node(
     reads: Sequence[str] = (),
     takes_lists: bool = False,
     takes_any_input: bool = False,
+    takes_failures: bool = False,
     rename: Mapping[str, str] | None = None,
     check_lazy: Callable[..., Sequence[str]] | None = None,
     is_changed: Callable[..., Any] | None = None,
@@ -188,7 +196,8 @@ def node(
     `rename` maps parameter names to input names that Python cannot spell. `check_lazy` and
     `is_changed` take the same inputs as keyword arguments (missing ones are None). `reads` names
     files that the result depends on beside the inputs, as `user/a.csv` or `user/a/` for all in it;
-    `{input}` stands for the value of an input.
+    `{input}` stands for the value of an input. With `takes_failures` the node runs though nodes
+    before it failed: their values are `Failed`, and its result is not kept.
     Raises: PluginError at decoration, when the signature cannot be read.
     """
 
@@ -208,6 +217,7 @@ def node(
             is_output=is_output,
             takes_lists=takes_lists,
             takes_any_input=takes_any_input,
+            takes_failures=takes_failures,
             is_volatile=is_volatile,
             reads=tuple(reads),
             has_is_changed=is_changed is not None,

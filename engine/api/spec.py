@@ -64,6 +64,7 @@ class NodeSpec:
     is_output: bool = False
     takes_lists: bool = False  # INPUT_IS_LIST: called once with whole lists
     takes_any_input: bool = False  # undeclared inputs are passed on to the function
+    takes_failures: bool = False  # runs though nodes before it failed, and gets `Failed` of them
     is_volatile: bool = False  # runs in every job
     reads: tuple[str, ...] = ()  # files beside its inputs: "user/a.csv", all in "user/a/"
     has_is_changed: bool = False

@@ -1,6 +1,7 @@
 """The labelled sheet of a grid: columns, rows and, one below the other, blocks."""
 
 import math
+import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +15,11 @@ from engine.text.grid_page import GridTable, Place
 
 MAX_SIDE_PX = 12_000
 _PAPER, _INK, _FAINT = (255, 255, 255), (20, 20, 24), (110, 110, 120)
+_FAULT_PAPER, _FAULT_INK = (245, 235, 235), (160, 30, 30)
+_NO_CELL_PX = 256  # the side of cells where none has a picture
 _GAP_PX = 6
 _MIN_CELL_PX = 24
+_FAULT_FONT_PX = 12
 _MAX_LABEL_PX = 400
 _SMALL_CELL_PX = 128  # smaller pictures are enlarged to it, so that labels have room
 _FEW = 400  # cells; more of them stay as small as they are
@@ -47,8 +51,11 @@ def joined(images: Tensor) -> Tensor:
 
 
 def draw_sheet(table: GridTable, paths: Mapping[Place, Path]) -> Pictures.Image:
-    """The sheet of a grid from its cells' files; cells shrink where it would grow huge."""
-    sizes = [_size_of(path) for path in paths.values()]
+    """The sheet of a grid from its cells' files; cells shrink where it would grow huge.
+
+    A cell without a file says why.
+    """
+    sizes = [_size_of(path) for path in paths.values()] or [(_NO_CELL_PX, _NO_CELL_PX)]
     looks = _looks(table, (max(w for w, _ in sizes), max(h for _, h in sizes)))
     width = looks.left + len(table.labels(0)) * (looks.cell[0] + _GAP_PX)
     height = looks.block * len(table.labels(2))
@@ -133,6 +140,19 @@ def _draw_block(
         shown = _shortened(label, looks.left - 2 * _GAP_PX, font)
         draw.text((looks.left - 2 * _GAP_PX, upper + height / 2), shown, _INK, font, anchor="rm")
         for x in range(len(table.labels(0))):
-            with Pictures.open(paths[table.place(x, row, z)]) as picture:
-                cell = _fitted(picture.convert("RGB"), width, height)
-                sheet.paste(cell, (looks.left + x * (width + _GAP_PX), upper))
+            place, at = table.place(x, row, z), (looks.left + x * (width + _GAP_PX), upper)
+            if place in table.faults:
+                sheet.paste(_fault(table.faults[place], width, height), at)
+                continue
+            with Pictures.open(paths[place]) as picture:
+                sheet.paste(_fitted(picture.convert("RGB"), width, height), at)
+
+
+def _fault(message: str, width: int, height: int) -> Pictures.Image:
+    """A cell that says why it has no picture, as far as there is room."""
+    cell = Pictures.new("RGB", (width, height), _FAULT_PAPER)
+    draw, font = ImageDraw.Draw(cell), ImageFont.load_default(_FAULT_FONT_PX)
+    room = max(1, int(width / draw.textlength("n", font)) - 1)
+    words = textwrap.wrap(f"failed: {message}", room)
+    draw.multiline_text((_GAP_PX, _GAP_PX), "\n".join(words), _FAULT_INK, font)
+    return cell

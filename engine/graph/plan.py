@@ -79,10 +79,29 @@ class Plan:
             return
         self._done.add(node_id)
         for waiter in self._waiters.pop(node_id, ()):
-            self._open[waiter] -= 1
-            if not self._open[waiter]:
-                del self._open[waiter]
-                heappush(self._ready, (self._rank[waiter], waiter))
+            self._one_less(waiter)
+
+    def mark_failed(self, node_id: str, survives: Callable[[str], bool]) -> tuple[str, ...]:
+        """The node gives no result: it and those that are lost with it, which never run.
+
+        A node that `survives` goes on as if what it waited for were there.
+        """
+        lost = {node_id: None}
+        queue = [node_id]
+        while queue:
+            for waiter in self._waiters.pop(queue.pop(), ()):
+                if survives(waiter):
+                    self._one_less(waiter)
+                elif waiter not in lost:
+                    lost[waiter] = None
+                    queue.append(waiter)
+        return tuple(lost)
+
+    def _one_less(self, waiter: str) -> None:
+        self._open[waiter] -= 1
+        if not self._open[waiter]:
+            del self._open[waiter]
+            heappush(self._ready, (self._rank[waiter], waiter))
 
     def require(self, node_id: str, inputs: Iterable[str]) -> None:
         """A running node needs these lazy inputs: it is handed out again when they are there."""

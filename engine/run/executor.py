@@ -24,7 +24,7 @@ from engine.api.events import (
     NodesCached,
     NodeStarted,
 )
-from engine.api.node import Blocked, NodeOutput
+from engine.api.node import Blocked, Failed, NodeOutput
 from engine.api.spec import BUILTIN_PACK
 from engine.graph.plan import Plan
 from engine.graph.prompt import Link, Node, as_link, node_to_json
@@ -46,6 +46,7 @@ class Run:
         self._kinds: dict[str, Kind] = {}
         self._tasks: dict[str, Task] = {}
         self._results: dict[str, Result] = {}
+        self._lost: dict[str, str] = {}  # nodes without a result, and why
         self._looked_up: set[str] = set()
         self._cached: dict[str, NodeRecord] = {}  # found, but not yet announced
         self._running: dict[str, Future[Any]] = {}
@@ -195,6 +196,8 @@ class Run:
         return lists
 
     def _values(self, link: Link) -> list[Any]:
+        if link.node_id in self._lost:
+            return [Failed(self._lost[link.node_id])]
         outputs = self._result_of(link.node_id).outputs
         if not 0 <= link.index < len(outputs):
             raise NodeError(
@@ -428,7 +431,7 @@ class Run:
         self._results[node_id] = result
         stops = [call for call in task.calls if isinstance(call, Blocked)]
         message = next((stop.message for stop in stops if stop.message), None)
-        if not stops:
+        if not stops and not self._is_partial(task.node):
             self._parts.store.keep(self._parts.keys.of(node_id), result, self._parts.job_id)
         if message is not None:
             self._report_failure(task, ErrorReport(code="execution_blocked", message=message), {})
@@ -459,9 +462,20 @@ class Run:
     def _fail(self, task: Task, error: BaseException, lists: Mapping[str, list[Any]]) -> None:
         """Report a failure; what needs the node never gets its turn, other branches go on."""
         self._check_unchanged(task)
-        self._report_failure(task, error_report(error), short_inputs(lists))
+        report = error_report(error)
+        self._report_failure(task, report, short_inputs(lists))
+        for node_id in self._plan.mark_failed(task.node.id, self._takes_failures):
+            self._lost.setdefault(node_id, report.message)
         if is_out_of_memory(error):
             self._parts.free_memory()
+
+    def _takes_failures(self, node_id: str) -> bool:
+        kind = self._kind(self._plan.graph.nodes[node_id].class_type)
+        return kind.node_type.spec.takes_failures
+
+    def _is_partial(self, node: Node) -> bool:
+        """Whether a node ran though nodes before it failed."""
+        return any(type(v) is Link and v.node_id in self._lost for v in node.inputs.values())
 
     def _report_failure(self, task: Task, report: ErrorReport, inputs: Mapping[str, Any]) -> None:
         self._has_failed = True

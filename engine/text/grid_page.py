@@ -3,7 +3,7 @@
 import csv
 import io
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from html import escape
 from itertools import product
 from urllib.parse import quote
@@ -13,11 +13,15 @@ Place = tuple[int, ...]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GridTable:
-    """A grid's title, the title and labels of each axis, and the file name of each cell."""
+    """A grid's title, the title and labels of each axis, and the file name of each cell.
+
+    `faults` says why a cell has no file.
+    """
 
     title: str
     axes: Sequence[tuple[str, Sequence[str]]]
     files: Mapping[Place, str]
+    faults: Mapping[Place, str] = field(default_factory=dict[Place, str])
 
     def words(self, place: Place) -> str:
         """What a cell shows: `cfg 2, sampler_name euler`."""
@@ -35,13 +39,15 @@ class GridTable:
 
 
 def csv_table(table: GridTable) -> str:
-    """One line a cell: its values and its file."""
+    """One line a cell: its values and its file, and a last column of faults if there are any."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow([*(title for title, _ in table.axes), "file"])
+    last = ["problem"] if table.faults else []
+    writer.writerow([*(title for title, _ in table.axes), "file", *last])
     for place in product(*(range(len(labels)) for _, labels in table.axes)):
         values = [labels[i] for (_, labels), i in zip(table.axes, place)]
-        writer.writerow([*values, table.files[place]])
+        fault = [table.faults.get(place, "")] if table.faults else []
+        writer.writerow([*values, table.files.get(place, ""), *fault])
     return out.getvalue()
 
 
@@ -52,6 +58,7 @@ th { font-weight: 500; padding: 2px 6px; }
 thead th { position: sticky; top: 0; background: Canvas; }
 tbody th { position: sticky; left: 0; background: Canvas; text-align: right; }
 img { display: block; min-width: 96px; max-width: 320px; border-radius: 4px; }
+.fault { max-width: 20rem; padding: 6px; color: #c22; }
 a:focus-visible img { outline: 3px solid Highlight; }
 """
 
@@ -85,6 +92,8 @@ def _block(table: GridTable, z: int) -> str:
 
 
 def _cell(table: GridTable, place: Place) -> str:
+    if place in table.faults:
+        return f'<td class="fault">failed: {escape(table.faults[place])}</td>'
     address, words = quote(table.files[place]), escape(table.words(place))
     picture = f'<img src="{address}" alt="{words}" title="{words}" loading="lazy">'
     return f'<td><a href="{address}">{picture}</a></td>'

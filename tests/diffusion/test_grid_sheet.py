@@ -1,11 +1,12 @@
 """The labelled sheet of a grid: every cell in its place, whatever the sizes."""
 
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageChops
 
 from engine.diffusion.grid_sheet import MAX_SIDE_PX, draw_sheet, joined
 from engine.text.grid_page import GridTable, csv_table, html_page
@@ -45,6 +46,25 @@ def test_each_cell_stands_in_its_place(
     for axis in range(1, len(shape)):
         place = tuple(int(i == axis) for i in range(len(shape)))
         assert middles[place][1] > middles[(0,) * len(shape)][1]
+
+
+def test_a_cell_without_a_picture_says_why(tmp_path: Path) -> None:
+    table, paths = table_in(tmp_path, (2, 2), (80, 60))
+    whole = draw_sheet(table, paths)
+    del paths[(1, 0)]
+    files = {place: name for place, name in table.files.items() if place in paths}
+    table = replace(table, files=files, faults={(1, 0): "7 div 0 has <no> result, says, it"})
+    sheet = draw_sheet(table, paths)
+    assert sheet.size == whole.size
+    changed = ImageChops.difference(sheet, whole).getbbox()
+    assert changed is not None
+    left, _, _, bottom = changed
+    assert left >= whole.width / 2 - 20 and bottom <= whole.height / 2 + 30
+    line = 'value 1,value 0,,"7 div 0 has <no> result, says, it"'
+    assert line in csv_table(table).splitlines()
+    assert "failed: 7 div 0 has &lt;no&gt; result" in html_page(table)
+    nothing = replace(table, files={}, faults=dict.fromkeys([*files, (1, 0)], "no"))
+    assert draw_sheet(nothing, {}).width > 256
 
 
 def test_a_huge_grid_stays_a_picture_that_can_be_opened(tmp_path: Path):

@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from engine.api import (
     AnyValue,
     Blocked,
+    Failed,
     NodeError,
     NodeOutput,
     Options,
@@ -224,6 +225,33 @@ def test_failure_names_the_node_and_other_branches_finish(engine: SmallEngine):
     assert failed.error.exception_type == "ValueError"
     assert failed.inputs == {"value": ["x"]}
     assert "small_engine.py" in failed.error.traceback[0]
+
+
+def test_a_node_that_takes_failures_runs_without_the_lost_values(tmp_path: Path):
+    @node("Gather", category="test", is_output=True, takes_any_input=True, takes_failures=True)
+    def gather(**values: AnyValue) -> NodeOutput:
+        """What came."""
+        return NodeOutput(ui={"values": [values]})
+
+    engine = SmallEngine(tmp_path, (gather,))
+    prompt = {
+        "1": described("Fail"),
+        "2": described("Add", a=("1", 0)),  # two ways from the failure to 4
+        "3": described("Add", a=("1", 0), b=("2", 0)),
+        "4": described("Add", a=("2", 0), b=("3", 0)),
+        "5": described("Add", a=1),
+        "6": described("Gather", lost=("4", 0), there=("5", 0)),
+        "7": described("Show", value=("4", 0)),
+    }
+    for _ in range(2):  # its result is not kept
+        engine.run(prompt)
+        assert engine.status == "error"
+        assert set(engine.failures) == {"1"}
+        lost = Failed("ValueError: no luck with None")
+        assert engine.shown("6") == [{"lost": lost, "there": 2}]
+        assert "7" not in engine.states
+    assert engine.started == ["1", "6"]
+    engine.close()
 
 
 def test_failed_node_runs_again_next_time(engine: SmallEngine):
