@@ -137,5 +137,6 @@ def _worker_options(config: Config, folders: Folders) -> WorkerOptions:
 def _catalogue_path(config: Config, folders: Folders) -> Path:
     packs = folders.custom_nodes if config.load_packs else ()
     sources = [ROOT / "nodes", ROOT / "engine", *packs, folders.state / LEDGER_NAME]
-    options = (config.load_packs, config.allow_all_packs, config.dev, config.device, sys.version)
+    options = (config.load_packs, config.allow_all_packs, config.dev, config.device)
+    options += (config.precision, sys.version)
     return catalogue_path(folders.state, sources, str(options))

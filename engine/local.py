@@ -149,6 +149,11 @@ class Weft:
     ) -> None:
         self.close()
 
+    @property
+    def precision(self) -> str:
+        """What denoisers compute in and why, in one line."""
+        return self._parts.precision_words
+
     def close(self) -> None:
         """Write what is to be kept and end the threads."""
         self._parts.close()
@@ -216,7 +221,7 @@ class Weft:
             raise GraphInvalid("The workflow cannot run.", problems=validation.errors)
         collected = _Collector()
         self._listeners = [collected, *([on_event] if on_event else [])]
-        self._parts.core.run(
+        self._parts.run(
             JobRequest(
                 job_id=str(uuid.uuid4()),
                 prompt=validation.graph.to_json(),

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from engine.api.context import Saving
 from engine.api.errors import Problem
 from engine.api.events import LogLine, RunEvent
-from engine.config import ROOT, Config, Precision
+from engine.config import ROOT, Config
 from engine.plugins.loader import PackLoader
 from engine.plugins.packs import PackReport, Policy
 from engine.plugins.registry import NodeRegistry, add_builtin
@@ -58,6 +58,13 @@ class Parts:
         """What became of each pack."""
         return tuple(self.loader.reports.values())
 
+    @property
+    def precision_words(self) -> str:
+        """What denoisers compute in and why, in one line."""
+        from engine.diffusion.precision import precision_words
+
+        return precision_words(self.device, self.config.precision)
+
     def load_packs(self) -> None:
         """Load the packs that are there now, as the ledger on the disk allows."""
         if self.config.load_packs:
@@ -66,7 +73,12 @@ class Parts:
     # What the worker loop asks for --------------------------------------------------------------
 
     def run(self, job: JobRequest) -> None:
-        self.core.run(job)
+        from engine.diffusion.host_memory import return_freed_memory
+
+        try:
+            self.core.run(job)
+        finally:
+            return_freed_memory()
 
     def interrupt(self, job_id: str | None = None) -> bool:
         return self.core.interrupt(job_id)
@@ -101,7 +113,7 @@ class Parts:
             "specs": [spec.to_json() for spec in self.registry.specs()],
             "packs": [report.to_json() for report in self.packs],
             "unavailable": dict(self.core.catalogue.unavailable),
-            "devices": [_device_json(self.device, self.config.precision)],
+            "devices": [_device_json(self.device, self.config, self.precision_words)],
         }
 
     def reload(self) -> None:
@@ -131,8 +143,11 @@ def build_parts(
     import torch
 
     from engine.diffusion import codecs
+    from engine.diffusion.host_memory import keep_freed_memory
     from engine.diffusion.residency import ModelPool
     from nodes import BUILTIN
+
+    keep_freed_memory()
 
     def announce(text: str) -> None:
         emit(LogLine(text=text))
@@ -229,12 +244,13 @@ def _device(config: Config) -> "torch.device":
     return torch.device(config.device)
 
 
-def _device_json(device: "torch.device", precision: Precision) -> Json:
+def _device_json(device: "torch.device", config: Config, words: str) -> Json:
     """A device in the customary form of `/system_stats`, with what its denoiser computes in."""
     import torch
 
     from engine.diffusion.precision import compute_dtype
 
+    dtype = compute_dtype("denoiser", device, config.precision)
     total = free = total_bytes() or 0
     name = "cpu"
     if device.type == "cuda":
@@ -249,17 +265,21 @@ def _device_json(device: "torch.device", precision: Precision) -> Json:
         "torch_vram_total": total,
         "torch_vram_free": free,
         "torch_version": torch.__version__,
-        "weft_precision": str(compute_dtype("denoiser", device, precision)).removeprefix("torch."),
+        "weft_precision": str(dtype).removeprefix("torch."),
+        "weft_precision_reason": words,
     }
 
 
 def _environment(device: "torch.device", config: Config, torch_version: str) -> str:
     """What decides results beside the graph: our code, torch, kind of device, precision."""
+    from engine.diffusion.precision import compute_dtype
+
     digest = hashlib.sha256()
     for path in _sources((ROOT / "nodes", ROOT / "engine" / "diffusion", ROOT / "engine" / "text")):
         digest.update(path.relative_to(ROOT).as_posix().encode())
         digest.update(path.read_bytes())
-    return f"{digest.hexdigest()} {torch_version} {device.type} {config.precision}"
+    dtype = compute_dtype("denoiser", device, config.precision)
+    return f"{digest.hexdigest()} {torch_version} {device.type} {config.precision} {dtype}"
 
 
 def _sources(folders: Iterable[Path]) -> list[Path]:

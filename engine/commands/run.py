@@ -42,6 +42,7 @@ def main(argv: Sequence[str], name: str = "run", also: OnEvent = lambda _: None)
     if options.output:
         config = replace(config, output_override=options.output.absolute())
     with Weft(config) as weft:
+        say(weft.precision)
         workflow = weft.load(options.workflow)
         for setting in options.set:
             key, equals, value = setting.partition("=")

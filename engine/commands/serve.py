@@ -45,6 +45,8 @@ async def serve(launch: Launch) -> int:
         await runner.setup()
         await _listen(runner, config, launch.tls)
         address = address_of(config, is_tls=launch.tls is not None)
+        for device in services.devices:
+            say(device["weft_precision_reason"])
         say(f"Weft is at {_with_token(address, config)}")
         first = asyncio.create_task(_first_picture(launch, address))
         await _stop_signal()

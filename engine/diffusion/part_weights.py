@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from engine.diffusion.checkpoint import PartSource
 from engine.diffusion.patches import Change
+from engine.diffusion.precision import is_channels_last
 
 FP8 = (torch.float8_e4m3fn, torch.float8_e5m2)
 
@@ -59,7 +60,7 @@ class BaseWeights:
         key = (name, device, dtype)
         parameter = self._shared.get(key)
         if parameter is None:
-            parameter = nn.Parameter(self.raw(name).to(device, dtype), requires_grad=False)
+            parameter = _parameter(self.raw(name), device, dtype)
             self._shared[key] = parameter
         return parameter
 
@@ -143,6 +144,8 @@ class RecipeWeights:
         return own, shared, mapped
 
     def _is_mapped(self, name: str) -> bool:
+        if is_channels_last(self.dtype, self.base.source.shape(name)):
+            return False
         return self.device.type == "cpu" and self.dtype in (None, self.base.stored_dtype(name))
 
     def _is_transient(self, name: str) -> bool:
@@ -187,8 +190,7 @@ class RecipeWeights:
 
     def _computed(self, weight: Tensor) -> nn.Parameter:
         """A packed weight in the type it is computed in."""
-        dtype = self.dtype or torch.float32
-        return nn.Parameter(weight.to(self.device, dtype), requires_grad=False)
+        return _parameter(weight, self.device, self.dtype or torch.float32)
 
     def _attach_now(self, layer: nn.Module, own: list[tuple[str, str]]) -> None:
         for local, name in own:
@@ -204,8 +206,16 @@ class RecipeWeights:
     def _parameter(self, name: str) -> nn.Parameter:
         if name not in self.changes:
             return self.base.shared(name, self.device, self.dtype)
-        weight = self.changed(name).to(self.dtype or self.base.stored_dtype(name))
-        return nn.Parameter(weight, requires_grad=False)
+        dtype = self.dtype or self.base.stored_dtype(name)
+        return _parameter(self.changed(name), self.device, dtype)
+
+
+def _parameter(weight: Tensor, device: torch.device, dtype: torch.dtype) -> nn.Parameter:
+    """A weight as its network computes with it."""
+    weight = weight.to(device, dtype)
+    if is_channels_last(dtype, weight.shape):
+        weight = weight.contiguous(memory_format=torch.channels_last)
+    return nn.Parameter(weight, requires_grad=False)
 
 
 # The types in which a recipe's option `storage` may keep matrices.

@@ -20,6 +20,7 @@ from engine.diffusion.compiling import compiled
 from engine.diffusion.controlnet import LoadedControl
 from engine.diffusion.families.base import CheckpointLayout, FluxLayout, Sd3Layout, T5Layout
 from engine.diffusion.gligen import LoadedGligen, gligen_source
+from engine.diffusion.host_memory import return_freed_memory
 from engine.diffusion.latent_space import LatentSpace
 from engine.diffusion.network import LoadedDenoiser, sd_alphas_cumprod
 from engine.diffusion.network_hooks import network_hooks
@@ -87,7 +88,7 @@ class ModelPool:
     """
 
     device: torch.device = CPU
-    precision: Precision = "auto"
+    precision: Precision = "fp32"
     budget_bytes: int | None = None
     announce: Callable[[str], None] | None = None
     _entries: OrderedDict[tuple[object, ...], _Entry] = field(default_factory=OrderedDict)
@@ -156,6 +157,7 @@ class ModelPool:
             if unload_models:
                 for key in [k for k, e in self._entries.items() if not e.users]:
                     del self._entries[key]
+        return_freed_memory()
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
 
@@ -186,6 +188,7 @@ class ModelPool:
                 return
             if not entry.users and entry is not wanted:
                 del self._entries[key]
+                return_freed_memory()
 
     def _budget(self) -> int:
         return self.budget_bytes or default_budget(self.device)

@@ -8,6 +8,7 @@ call; peak anonymous memory at most 1.1 times that of the bare call. CPU seconds
 """
 
 import importlib
+import os
 import subprocess
 import sys
 import tempfile
@@ -24,6 +25,7 @@ from engine.diffusion.keymap import from_ldm
 from engine.diffusion.network import build_unet
 from engine.diffusion.residency import ModelPool
 from engine.diffusion.weightfile import open_weights
+from engine.run.process_memory import anonymous_bytes
 from tests.tiny_checkpoint import Keys, clip_keys, fill, unet_keys, vae_keys
 
 ROUNDS = 3
@@ -65,9 +67,7 @@ class PeakMemory:
 
     def _watch(self) -> None:
         while not self._is_over.wait(0.01):
-            lines = Path("/proc/self/status").read_text().splitlines()
-            kilobytes = next(int(line.split()[1]) for line in lines if line.startswith("RssAnon"))
-            self.peak_bytes = max(self.peak_bytes, 1024 * kilobytes)
+            self.peak_bytes = max(self.peak_bytes, anonymous_bytes(os.getpid()) or 0)
 
 
 def inputs(size: int, width: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
