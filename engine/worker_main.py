@@ -4,6 +4,7 @@
 """
 
 import hashlib
+import importlib
 import os
 import signal
 import sys
@@ -38,6 +39,11 @@ if TYPE_CHECKING:
 
 Emit = Callable[[RunEvent], None]
 
+NETWORK_MODULES = (
+    "diffusers.models.unets.unet_2d_condition",
+    "diffusers.models.autoencoders.autoencoder_kl",
+    "transformers.models.clip.modeling_clip",
+)
 _CACHE_SHARE = 4  # the memory cache takes a quarter of what is free at the start
 
 
@@ -79,6 +85,11 @@ class Parts:
             self.core.run(job)
         finally:
             return_freed_memory()
+
+    def prepare(self) -> None:
+        """Import what every checkpoint needs: it takes seconds."""
+        for name in NETWORK_MODULES:
+            importlib.import_module(name)
 
     def interrupt(self, job_id: str | None = None) -> bool:
         return self.core.interrupt(job_id)

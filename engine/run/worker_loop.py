@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
-from threading import Condition, Thread
+from threading import Condition, Thread, Timer
 from typing import Any, Protocol, cast
 
 from engine.api.errors import EngineError, Problem
@@ -20,6 +20,8 @@ from engine.run.core import JobRequest
 from engine.run.failures import error_report
 from engine.run.link import Frame, Json, WorkerLink
 
+PREPARE_S = 2.0  # after the start; a person who waits for a job gets that first
+
 Task = JobRequest | Callable[[], None]
 
 
@@ -27,6 +29,10 @@ class Engine(Protocol):
     """What a worker runs jobs with."""
 
     def run(self, job: JobRequest) -> None: ...
+
+    def prepare(self) -> None:
+        """Get ready what most jobs need; called once, between jobs."""
+        ...
 
     def interrupt(self, job_id: str | None = None) -> bool: ...
 
@@ -103,6 +109,9 @@ class WorkerLoop:
         self._engine = engine
         self._link.send("catalogue", engine.catalogue())
         self._link.send("ready")
+        timer = Timer(PREPARE_S, self._add, [engine.prepare])
+        timer.daemon = True
+        timer.start()
         while (task := self._next()) is not None:
             if isinstance(task, JobRequest):
                 self._run_job(engine, task)

@@ -26,6 +26,10 @@ def test_server_side_loads_no_torch(module: str):
     assert not loaded_by(module) & set(HEAVY)
 
 
+def test_a_worker_starts_without_the_network_libraries():
+    assert not loaded_by("nodes") & {"diffusers", "transformers"}  # some seconds
+
+
 def test_api_needs_only_the_standard_library():
     third_party = loaded_by("engine.api") - set(sys.stdlib_module_names) - {"engine"}
     assert not {m for m in third_party if not m.startswith(("_", "sitecustomize", "distutils"))}

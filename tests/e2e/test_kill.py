@@ -23,8 +23,8 @@ from tests.e2e.server_process import ServerProcess
 pytestmark = pytest.mark.e2e
 
 PACK = Path(__file__).parent / "packs" / "counting"
-SEED = 20261120
-KILLS = 20
+SEED = 20261123
+KILLS = 12
 STEPS = 4
 STEP_S = 0.12  # longer than what makes a result worth storing
 

@@ -112,6 +112,9 @@ class StubEngine:
                 raise ValueError("a bug in the engine")
         return "success"
 
+    def prepare(self) -> None:
+        pass
+
     def peek(self, prompt: Json, node_id: str, output: int, job_id: str) -> Json:
         return {"node": node_id, "output": output, "job": job_id, "nodes": len(prompt)}
 

@@ -30,16 +30,16 @@ FRESH = """async () => {
 }"""
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    """A running server; its folder holds the built-in model."""
+    """A running server for all files; its folder holds the built-in model."""
     base: Path = tmp_path_factory.mktemp("page")
     (base / "models").symlink_to(ROOT / "models")
     with ServerProcess(base) as process:
         yield process
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def chromium() -> Iterator[playwright.Browser]:
     with playwright.sync_playwright() as play:
         browser = play.chromium.launch(executable_path=CHROMIUM, args=list(FLAGS))

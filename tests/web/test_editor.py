@@ -284,7 +284,8 @@ def test_a_result_dropped_again_is_its_workflow(page: Page, server: ServerProces
     run(page)
     expect(badge(page, "Save Image")).not_to_be_empty(timeout=60_000)
     expect(node(page, "Save Image").locator(".picture img")).to_be_visible(timeout=20_000)
-    file = next(iter(sorted((server.base / "output").glob("*.png"))))
+    outputs = (server.base / "output").glob("*.png")
+    file = max(outputs, key=lambda path: path.stat().st_mtime_ns)
     drop_file(page, file.name, "image/png", file.read_bytes())
     expect(page.get_by_role("tab", name=file.stem)).to_be_visible()
     assert len(saved(page)["nodes"]) == 7

@@ -10,21 +10,22 @@ from tests.web.editor_page import badge, node
 pytestmark = [pytest.mark.browser, pytest.mark.e2e]
 
 ENDED = re.compile("ran|cached")
-SET_STEPS = """async (steps) => {
+SET = """async ([name, value]) => {
   const { setValue } = await import("./graph/document.js");
   const { store } = weft;
   const spec = store.get().specs.get("KSampler");
-  store.edit("Steps", (now) => setValue(now, "3", spec, "steps", steps));
+  store.edit(name, (now) => setValue(now, "3", spec, name, value));
 }"""
 
 
 def run(page: Page, steps: int = 3) -> None:
-    page.evaluate(SET_STEPS, steps)
+    page.evaluate(SET, ["steps", steps])
     page.keyboard.press("Control+Enter")
     expect(badge(page, "Save Image")).to_have_text(ENDED, timeout=90_000)
 
 
 def test_a_socket_tells_what_it_holds_by_keyboard_and_by_pointer(page: Page) -> None:
+    page.evaluate(SET, ["seed", 202])  # nobody else's
     card = page.locator(".peek")
     socket = node(page, "VAE Decode").get_by_role("button", name="Output IMAGE")
     socket.hover()
@@ -82,7 +83,7 @@ def test_a_page_of_another_browser_follows_a_run_that_it_did_not_queue(
     other.goto(page.url)  # shows what ran last, as a fresh browser
     expect(badge(other, "Save Image")).to_have_text(ENDED, timeout=60_000)
     expect(node(other, "Save Image").locator(".pictures img")).to_be_visible()
-    page.evaluate(SET_STEPS, 400)
+    page.evaluate(SET, ["steps", 400])
     page.keyboard.press("Control+Enter")
     expect(badge(other, "KSampler")).to_contain_text("/ 400", timeout=60_000)
     fresh = chromium.new_context().new_page()  # a third one, in mid-run

@@ -3,66 +3,19 @@
 import re
 import struct
 import zlib
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Page, expect
 
-from engine.config import ROOT
 from tests.e2e.server_process import ServerProcess
 
 pytestmark = [pytest.mark.e2e, pytest.mark.browser]
 
-ARGS = (
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-)
 PARAMETERS = (
     "a red circle on a blue background\nNegative prompt: green\n"
     "Steps: 4, Sampler: Euler a, CFG scale: 4, Seed: 12, Size: 64x64, "
     "Model: not_here, Version: v1.9"
 )
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    base: Path = tmp_path_factory.mktemp("panels")
-    (base / "models").symlink_to(ROOT / "models")
-    with ServerProcess(base) as process:
-        yield process
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as tool:
-        found = tool.chromium.launch(executable_path="/usr/bin/chromium", args=list(ARGS))
-        yield found
-        found.close()
-
-
-@pytest.fixture
-def page(server: ServerProcess, browser: Browser) -> Iterator[Page]:
-    faults: list[str] = []
-    context = browser.new_context(viewport={"width": 1440, "height": 900})
-    made = context.new_page()
-    made.on("pageerror", lambda error: faults.append(str(error)))
-    open_editor(made, server)
-    yield made
-    context.close()
-    assert faults == []
-
-
-def open_editor(page: Page, server: ServerProcess) -> None:
-    page.goto(server.url)
-    page.wait_for_selector("body[data-ready=true]", timeout=20_000)
-    page.evaluate("() => weft.commands.run('file.default')")  # not the last run
-    expect(page.get_by_role("tab", name="First picture").last).to_have_attribute(
-        "aria-selected", "true"
-    )
 
 
 def show_panel(page: Page, name: str) -> None:
@@ -285,32 +238,3 @@ def test_prompt_weights_by_keyboard(page: Page) -> None:
     expect(field).to_have_value("a (red:1.05) circle")
     page.keyboard.press("Control+ArrowDown")
     expect(field).to_have_value("a red circle")
-
-
-def test_reload_in_mid_run_shows_the_true_state(page: Page) -> None:
-    set_values(page, width=256, height=256, steps=2000, seed=77)
-    run_workflow(page)
-    sampler = page.locator(".node", has_text="KSampler").first
-    expect(sampler).to_contain_text(re.compile(r"\d+ / 2000"), timeout=30_000)
-    page.reload()
-    page.wait_for_selector("body[data-ready=true]")
-    expect(sampler).to_contain_text(re.compile(r"\d+ / 2000"), timeout=5_000)
-    other = page.context.new_page()
-    other.goto(page.url)
-    expect(other.locator(".job-mark")).to_have_count(0)  # its queue panel is closed
-    page.keyboard.press("Control+Alt+Enter")
-    expect(sampler).not_to_contain_text("/ 2000", timeout=20_000)
-
-
-def test_server_killed_in_mid_run(page: Page, server: ServerProcess) -> None:
-    set_values(page, width=256, height=256, steps=2000, seed=78)
-    run_workflow(page)
-    sampler = page.locator(".node", has_text="KSampler").first
-    expect(sampler).to_contain_text(re.compile(r"\d+ / 2000"), timeout=30_000)
-    server.kill_everything()
-    expect(page.get_by_text("The connection to the server is lost.")).to_be_visible(timeout=10_000)
-    server.start()
-    expect(page.get_by_text("The connection to the server is lost.")).to_be_hidden(timeout=30_000)
-    expect(sampler).to_contain_text(re.compile(r"\d+ / 2000"), timeout=30_000)
-    page.keyboard.press("Control+Alt+Enter")
-    expect(sampler).not_to_contain_text("/ 2000", timeout=20_000)

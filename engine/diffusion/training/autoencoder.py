@@ -1,11 +1,13 @@
 """Training the built-in model's VAE: all of it on crops and pictures, then its decoder alone."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from torch import Tensor, nn
 
 from engine.diffusion.training.dataset import (
@@ -18,6 +20,9 @@ from engine.diffusion.training.dataset import (
 from engine.diffusion.training.loop import Loss
 from engine.diffusion.training.objectives import kl_to_normal, reconstruction_loss
 from engine.diffusion.training.shapes_world.scene import Scene
+
+if TYPE_CHECKING:
+    from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 
 CROP_BATCH, PICTURE_BATCH = 36, 12
 KL_WEIGHT = 1e-4

@@ -1,16 +1,17 @@
 """The command that makes the built-in model: renders, trains every stage, writes and grades it."""
 
+from __future__ import annotations
+
 import argparse
 import json
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
-from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from torch import Tensor
 
 from engine.api.errors import MissingModel
@@ -69,6 +70,10 @@ from engine.diffusion.training.text import (
     with_foreign_words,
 )
 from engine.text.tokenizer import load_tokenizer
+
+if TYPE_CHECKING:
+    from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+    from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 
 DEFAULT_OUTPUT = Path("models/checkpoints/weft-builtin.safetensors")
 STEPS, CFG = 20, 2.0

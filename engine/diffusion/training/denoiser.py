@@ -1,10 +1,12 @@
 """Training the built-in model's UNet on cached latents and cached contexts, and sampling it."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from torch import Tensor
 
 from engine.diffusion.training.loop import Loss
@@ -14,6 +16,9 @@ from engine.diffusion.training.objectives import (
     scaled_linear_alphas,
     skewed_timesteps,
 )
+
+if TYPE_CHECKING:
+    from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

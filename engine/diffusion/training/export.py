@@ -1,15 +1,15 @@
 """The built-in model as one single file in the Stable Diffusion 1.x layout, and back."""
 
+from __future__ import annotations
+
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
-from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
-from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-from transformers import CLIPTextModel
 
 from engine.diffusion.keymap import from_ldm, to_ldm
 from engine.diffusion.training.networks import (
@@ -22,6 +22,11 @@ from engine.diffusion.training.networks import (
     make_unet,
     make_vae,
 )
+
+if TYPE_CHECKING:
+    from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+    from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
+    from transformers import CLIPTextModel
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,12 +1,16 @@
 """The built-in model's networks at their tiny sizes: diffusers' and transformers' own classes."""
 
-from typing import Any
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
 
 import torch
-from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
-from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from torch import nn
-from transformers import CLIPTextConfig, CLIPTextModel
+
+if TYPE_CHECKING:
+    from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+    from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
+    from transformers import CLIPTextModel
 
 VAE_GROUPS = 8
 UNET_GROUPS = 16
@@ -39,6 +43,8 @@ _UNET_CONFIG: dict[str, Any] = {
 
 def make_vae() -> AutoencoderKL:
     """A four-channel, factor-8 autoencoder that starts as a plain one (log-variance -4)."""
+    from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+
     vae = AutoencoderKL(**_VAE_CONFIG)
     assert vae.quant_conv is not None and vae.quant_conv.bias is not None
     with torch.no_grad():
@@ -49,12 +55,16 @@ def make_vae() -> AutoencoderKL:
 
 def make_unet() -> UNet2DConditionModel:
     """A two-level UNet with cross-attention at both levels."""
+    from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
+
     unet = UNet2DConditionModel(**_UNET_CONFIG)
     return unet.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
 
 
 def make_text_encoder(vocabulary: int) -> CLIPTextModel:
     """A small causal CLIP text transformer over a compact vocabulary."""
+    from transformers import CLIPTextConfig, CLIPTextModel
+
     config = CLIPTextConfig(
         vocab_size=vocabulary,
         hidden_size=TEXT_WIDTH,

@@ -1,17 +1,22 @@
 """Training the built-in model's text encoder on captions alone, before any picture is seen."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812 - the field's name for it
 from torch import Tensor, nn
-from transformers import CLIPTextModel
 
 from engine.diffusion.training.loop import Loss
 from engine.diffusion.training.networks import CONTEXT_TOKENS, TEXT_WIDTH, token_table
 from engine.diffusion.training.shapes_world.captions import ATTRIBUTES, Caption
+
+if TYPE_CHECKING:
+    from transformers import CLIPTextModel
 
 FOREIGN, START, END = 0, 1, 2
 """Compact ids: the pinned zero row of unknown words, and CLIP's two marks."""
@@ -26,7 +31,7 @@ class CompactVocabulary:
     """CLIP's id of every compact id; -1 for `FOREIGN`."""
 
     @classmethod
-    def of(cls, token_lists: Sequence[Sequence[int]]) -> "CompactVocabulary":
+    def of(cls, token_lists: Sequence[Sequence[int]]) -> CompactVocabulary:
         used = sorted({token for tokens in token_lists for token in tokens})
         return cls((-1, CLIP_START, CLIP_END, *used))
 
