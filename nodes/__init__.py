@@ -22,6 +22,7 @@ from nodes import (
     layer_guidance,
     loaders,
     logic,
+    lora_tools,
     mask,
     maths,
     merging,
@@ -88,6 +89,7 @@ BUILTIN = (
     training,
     training_scratch,
     training_settings,
+    lora_tools,
     pixel_diffusion,
     vq_autoencoder,
 )

@@ -28,6 +28,7 @@ from engine.diffusion.training.adapters import (
     dora_axis,
     split_blocks,
 )
+from engine.diffusion.training.advice import Subject
 from engine.diffusion.training.dreambooth import dreambooth_dataset
 from engine.diffusion.training.finetune import FineTune
 from engine.diffusion.training.methods import FullTraining, Lora, Method, TextualInversion
@@ -183,6 +184,7 @@ def train_dreambooth(
         steps=steps,
         seed=seed,
         settings=replace(shared, objective=replace(shared.objective, prior_weight=prior_weight)),
+        subject=Subject(prompt=instance_prompt, class_prompt=class_prompt),
     )
     file, ui = train_in_node(ctx, job, name)
     if what == "LoRA":

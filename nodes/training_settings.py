@@ -1,14 +1,19 @@
-"""Nodes with the settings of a training: optimizer, objective, batches, samples."""
+"""Nodes with the settings of a training: optimizer, objective, batches, samples, validation."""
 
 from dataclasses import replace
 from typing import Annotated, Literal
 
-from engine.api import Choice, Float, Int, Text, Toggle, TrainingSettings, node
+from engine.api import Choice, Dataset, Float, Int, Text, Toggle, TrainingSettings, node
 from engine.diffusion.training.data.batches import BatchOptions
 from engine.diffusion.training.objectives import TIMESTEPS, ObjectiveSettings
 from engine.diffusion.training.optimizers import OPTIMIZER_KINDS, OptimizerKind, OptimizerSettings
 from engine.diffusion.training.rates import RATE_KINDS, RateKind, RateSettings
-from engine.diffusion.training.settings import PRECISIONS, SampleSettings
+from engine.diffusion.training.settings import (
+    PRECISIONS,
+    RecordSettings,
+    SampleSettings,
+    ValidationSettings,
+)
 from engine.diffusion.training.settings import TrainingSettings as Settings
 from nodes.training_inputs import Seed
 
@@ -143,9 +148,62 @@ def training_samples(
     return replace(settings or Settings(), samples=samples)
 
 
+@node("TrainingValidation", title="Training Validation", category=_CATEGORY)
+def training_validation(
+    dataset: Dataset,
+    every: Annotated[
+        int, Int(50, min=1, max=1_000_000, tooltip="Measure their loss every so many steps.")
+    ],
+    patience: Annotated[
+        int,
+        Int(
+            0,
+            min=0,
+            max=10_000,
+            tooltip="End after so many measurements without a better one, and give the best state "
+            "as the result; 0: never.",
+        ),
+    ],
+    settings: TrainingSettings | None = None,
+) -> TrainingSettings:
+    """Pictures that the training never sees, such as the second output of Split Dataset. Their loss
+    is a curve of its own on the node: when it rises while the other falls, the model learns the
+    pictures by heart."""
+    validation = ValidationSettings(dataset=dataset, every=every, patience=patience)
+    return replace(settings or Settings(), validation=validation)
+
+
+@node("TrainingRecords", title="Training Records", category=_CATEGORY)
+def training_records(
+    snapshot_every: Annotated[
+        int,
+        Int(
+            0,
+            min=0,
+            max=1_000_000,
+            tooltip="Keep a copy every so many steps, beside the result; 0: none.",
+        ),
+    ],
+    kept_snapshots: Annotated[
+        int, Int(5, min=1, max=1000, tooltip="How many copies stay; older ones are deleted.")
+    ],
+    tensorboard: Annotated[
+        bool, Toggle(False, tooltip="Write event files; needs pip install tensorboardX.")
+    ],
+    settings: TrainingSettings | None = None,
+) -> TrainingSettings:
+    """What a training leaves beside its result: copies of its state on the way, to choose an
+    earlier one when the last is over-fitted, and event files for TensorBoard in
+    user/weft/tensorboard."""
+    records = RecordSettings(every=snapshot_every, kept=kept_snapshots, has_board=tensorboard)
+    return replace(settings or Settings(), records=records)
+
+
 NODES = [
     training_optimizer,
     training_objective,
     training_batches,
     training_samples,
+    training_validation,
+    training_records,
 ]

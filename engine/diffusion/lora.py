@@ -223,7 +223,7 @@ def _is_text(module: str) -> bool:
 def _fits(file: WeightFile, roles: Mapping[str, str], source: PartSource, targets: Targets) -> bool:
     """Whether a module's tensors give a change of the weight's size; tried without their values."""
     size = sum(math.prod(source.shape(f"{target.name}.weight")) for target in targets)
-    delta = _delta(roles)
+    delta = delta_of(roles)
     if delta is None:
         return "bias" in roles or all(role in roles for role in GLORA_ROLES)
     tensors = {
@@ -307,18 +307,19 @@ def plan_lora(
         for target in targets:
             name, cut = target.name, target.part
             if set(roles) != {"bias"}:
-                scale = 1.0 if "alpha" in roles else _stated_scale(file, module)
+                scale = 1.0 if "alpha" in roles else stated_scale(file, module)
                 changes[f"{name}.weight"] = _change(file, roles, strength, cut, scale)
             if "bias" in roles and f"{name}.bias" in source.sources:
                 changes[f"{name}.bias"] = _change(file, {"diff": roles["bias"]}, strength, cut)
     return changes
 
 
-def _delta(roles: Mapping[str, str]) -> Callable[[Tensors], Tensor] | None:
+def delta_of(roles: Mapping[str, object]) -> Callable[[Tensors], Tensor] | None:
+    """The formula of a module's change, by the roles of its tensors; None where there is none."""
     return next((delta for needed, delta in DELTAS if roles.keys() >= set(needed)), None)
 
 
-def _stated_scale(file: WeightFile, module: str) -> float:
+def stated_scale(file: WeightFile, module: str) -> float:
     """alpha / rank from the metadata that diffusers writes, 1 where it says nothing."""
     try:
         facts = json.loads(file.metadata.get("lora_adapter_metadata", "{}"))
@@ -339,13 +340,13 @@ def _change(
 
     `scale` multiplies the low-rank change.
     """
-    delta_of = _delta(roles)
+    formula = delta_of(roles)
 
     def change(weight: Tensor) -> Tensor:
         tensors = {r: file.tensor(key).to(weight.device, torch.float32) for r, key in roles.items()}
-        if delta_of is None:
+        if formula is None:
             return glora_change(tensors, weight, strength)
-        delta = delta_of(tensors) * scale
+        delta = formula(tensors) * scale
         dora = tensors.get("dora")
         if part is not None:
             delta = part.read(delta.reshape(-1, *weight.shape[1:]))

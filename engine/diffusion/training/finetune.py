@@ -1,5 +1,6 @@
 """A fine-tuning: a method on a base model and a captioned dataset."""
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -8,11 +9,15 @@ import torch
 from torch import Tensor
 
 from engine.api.recipe import Recipe
+from engine.diffusion.training.advice import Signs, Subject, advise_on_subject
 from engine.diffusion.training.base import Base, open_base
 from engine.diffusion.training.data.batches import Batches, BatchOptions
+from engine.diffusion.training.data.dataset import Dataset
 from engine.diffusion.training.denoising import DenoisingLoss, Latents
+from engine.diffusion.training.held_back import over_dataset
 from engine.diffusion.training.job import Job, Places, Trainable
 from engine.diffusion.training.methods import Method, Prepared
+from engine.diffusion.training.probing import PictureSigns, WordSigns
 from engine.diffusion.training.samples import sample_pictures
 from engine.diffusion.training.settings import TrainingSettings
 
@@ -28,6 +33,7 @@ class FineTune(Job):
     model: Recipe
     clip: Recipe | None
     vae: Recipe | None
+    subject: Subject | None = None  # of DreamBooth, for advice; the dataset has the captions
 
     @property
     def title(self) -> str:
@@ -46,30 +52,42 @@ class FineTune(Job):
     def facts(self) -> dict[str, str]:
         return base_facts(self.model)
 
+    def notes(self) -> list[str]:
+        own = sum(not e.is_class for e in self.dataset.examples)
+        return [] if self.subject is None else advise_on_subject(self.subject, own)
+
     def check(self) -> None:
         super().check()
         self.method.check(self.dataset)
+        if self.settings.validation.dataset is not None:
+            self.method.check(self.settings.validation.dataset)
 
     def prepare(self, pool: "ModelPool", places: Places) -> Trainable:
         extra = self.method.extra_channels
         base = open_base(pool, self.model, self.clip, self.vae, extra)
-        data = Batches(self.dataset, batch_options(self.settings, base, self.seed))
+        options = batch_options(self.settings, base, self.seed)
+        data = Batches(self.dataset, options)
         prepared = self.method.prepare(base, torch.Generator().manual_seed(self.seed))
         if self.settings.gradient_checkpointing:
             save_memory(base)
-        loss = DenoisingLoss(
-            base=base,
-            data=data,
-            latents=Latents(base, data, places.latents),
-            settings=self.settings.objective,
-            encode=prepared.encode,
-            predict=prepared.predict,
-        )
+
+        def loss_on(data: Batches) -> DenoisingLoss:
+            return DenoisingLoss(
+                base=base,
+                data=data,
+                latents=Latents(base, data, places.latents),
+                settings=self.settings.objective,
+                encode=prepared.encode,
+                predict=prepared.predict,
+            )
+
         return Trainable(
             net=prepared.net,
-            loss=loss,
+            loss=loss_on(data),
+            held_back=lambda dataset: over_dataset(loss_on, dataset, options),
             tensors=prepared.tensors,
             pictures=lambda: self._pictures(base, prepared),
+            signs=self._signs(base, prepared),
             data=data,
             metadata=prepared.metadata,
             factors=self.method.factors,
@@ -81,6 +99,24 @@ class FineTune(Job):
         if prepared.pictures is not None:
             return prepared.pictures(self.dataset, samples)
         return sample_pictures(base, prepared.encode, samples) if samples.prompts else None
+
+    def _signs(self, base: Base, prepared: Prepared) -> Callable[[Signs, Tensor | None], Signs]:
+        """What the samples and the words of a subject show, as signs of advice."""
+        subject = self.subject
+        if subject is None or prepared.pictures is not None:
+            return lambda signs, _: signs
+        own = Dataset(examples=tuple(e for e in self.dataset.examples if not e.is_class))
+        seen = PictureSigns(dataset=own)
+        words = WordSigns(base=base, encode=prepared.encode, subject=subject)
+
+        def look(signs: Signs, samples: Tensor | None) -> Signs:
+            signs = replace(signs, is_subject=True)
+            signs = replace(signs, styles=words.styles(self.settings.samples.prompts))
+            if samples is None:
+                return signs
+            return replace(signs, copies=seen.copies(samples), noise=seen.noise(samples))
+
+        return look
 
 
 def base_identity(*parts: Recipe | None) -> list[str]:

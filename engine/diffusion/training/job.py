@@ -2,27 +2,23 @@
 
 import hashlib
 import json
-import shutil
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
 from engine.api.errors import NodeError
+from engine.diffusion.training.advice import Signs
+from engine.diffusion.training.board import require_board
 from engine.diffusion.training.data.dataset import Dataset
-from engine.diffusion.training.loop import LoopConfig, Loss, Step, averaged_weights, fit
-from engine.diffusion.training.report import Curve, Telling, Watch
-from engine.diffusion.training.result_files import (
-    Target,
-    check_room,
-    find_target,
-    training_metadata,
-    write_card,
-    write_result,
-)
+from engine.diffusion.training.held_back import HeldBack, require_apart
+from engine.diffusion.training.loop import Loss
+from engine.diffusion.training.report import Watch
+from engine.diffusion.training.result_files import find_target
+from engine.diffusion.training.run import Run
 from engine.diffusion.training.settings import TrainingSettings
 from engine.diffusion.training.state import Stateful
 
@@ -34,7 +30,7 @@ VERSION = 2  # part of a run's identity: raise it when the same settings give ot
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Places:
-    """The file to make, the folder of unfinished runs, and that of encoded pictures.
+    """The file to make, the folder of unfinished runs, those of encoded pictures and event files.
 
     Where the file is another run's, the next free name beside it is taken.
     """
@@ -42,6 +38,7 @@ class Places:
     result: Path
     runs: Path
     latents: Path | None = None
+    boards: Path | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,15 +46,18 @@ class Trainable:
     """A job that is ready: the net whose weights learn, its loss, and what is saved of it.
 
     `tensors` gives the file's content and `pictures` shows what the net can do, both with the
-    present weights. `data` is what feeds the loss, where that has a position to resume; `factors`
-    are shares of the learning rate by the start of a weight's name. `release` undoes hooks.
-    Shapes: pictures (N, H, W, 3) 0..1.
+    present weights. `data` is what feeds the loss, where that has a position to resume;
+    `held_back` measures given pictures, `signs` adds to the signs of advice what the newest samples
+    show. `factors` are shares of the learning rate by the start of
+    a weight's name. `release` undoes hooks. Shapes: pictures (N, H, W, 3) 0..1.
     """
 
     net: nn.Module
     loss: Loss
+    held_back: Callable[[Dataset], HeldBack]
     tensors: Callable[[], Mapping[str, Tensor]]
     pictures: Callable[[], Tensor | None] = lambda: None
+    signs: Callable[[Signs, Tensor | None], Signs] = lambda signs, _: signs
     data: Stateful | None = None
     metadata: Mapping[str, str] = field(default_factory=dict)
     factors: tuple[tuple[str, float], ...] = ()
@@ -95,6 +95,10 @@ class Job(ABC):
         """What the card says beside what all cards say."""
         return {}
 
+    def notes(self) -> list[str]:
+        """What can be advised before the first step."""
+        return []
+
     def check(self) -> None:
         """Raises: NodeError for what cannot be trained; overridden with what a kind needs."""
         self.dataset.require()
@@ -106,6 +110,10 @@ class Job(ABC):
                 f"Prodigy finds the learning rate by itself; {optimizer.lr:g} would slow it down.",
                 hint="Set the learning rate to 1, or choose another optimizer.",
             )
+        if self.settings.validation.dataset is not None:
+            require_apart(self.dataset, self.settings.validation.dataset)
+        if self.settings.records.has_board:
+            require_board()
 
     def identity(self) -> dict[str, Any]:
         """What decides the numbers of the result, as JSON."""
@@ -137,97 +145,7 @@ def train(job: Job, pool: "ModelPool", places: Places, watch: Watch = lambda _: 
         return target.path
     prepared = job.prepare(pool, places)
     try:
-        _Run(job=job, prepared=prepared, places=places, watch=watch).train(target)
+        Run(job=job, prepared=prepared, places=places, path=target.path, watch=watch).train()
     finally:
         prepared.release()
     return target.path
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Run:
-    job: Job
-    prepared: Trainable
-    places: Places
-    watch: Watch
-    curve: Curve = field(default_factory=Curve)
-
-    def train(self, target: Target) -> None:
-        net = self.prepared.net
-        folder = self.places.runs / self.job.run
-        trained = sum(p.numel() * 4 for p in net.parameters() if p.requires_grad)
-        check_room(folder, 7 * trained)  # two states (weights, two moments) and the result
-        state = fit(
-            net,
-            self.prepared.loss,
-            self._config(),
-            seed=self.job.seed,
-            path=folder / "state.pt",
-            data=self,
-            on_step=self._on_step,
-        )
-        with averaged_weights(net, state):
-            self._write(target.path, state.step, state.elapsed_s)
-        shutil.rmtree(folder, ignore_errors=True)  # the result holds all that is needed
-
-    def _config(self) -> LoopConfig:
-        settings, device = self.job.settings, next(self.prepared.net.parameters()).device
-        wanted = settings.precision
-        if wanted == "auto":
-            wanted = "bf16" if device.type == "cuda" else "fp32"
-        return LoopConfig(
-            steps=self.job.steps,
-            optimizer=replace(settings.optimizer, factors=self.prepared.factors),
-            rate=settings.rate,
-            accumulation=settings.accumulation,
-            average=settings.average,
-            clip_norm=settings.clip_norm,
-            precision=wanted,
-            checkpoint_every_s=settings.checkpoint_every_s,
-        )
-
-    def state(self) -> Any:
-        """What resumes beside the weights: the order of the data, the curve."""
-        data = self.prepared.data
-        return {"data": data.state() if data else None, "curve": self.curve.state()}
-
-    def load_state(self, state: Any) -> None:
-        if self.prepared.data is not None:
-            self.prepared.data.load_state(state["data"])
-        self.curve.load_state(state["curve"])
-
-    def _on_step(self, step: Step) -> None:
-        self.curve.add(step)
-        every = self.job.settings.samples.every
-        pictures = self.prepared.pictures() if every and step.number % every == 0 else None
-        self.watch(
-            Telling(
-                step=step.number,
-                steps=self.job.steps,
-                loss=step.loss,
-                smoothed=self.curve.smoothed,
-                lr=step.lr,
-                seconds_left=step.seconds_left,
-                curve=self.curve,
-                pictures=pictures,
-            )
-        )
-
-    def _write(self, path: Path, steps: int, seconds: float) -> None:
-        job = self.job
-        rows = {
-            "method": job.title,
-            **job.facts(),
-            "dataset": f"{job.dataset.name} ({len(job.dataset)} pictures)",
-            "data digest": job.dataset.digest,
-            "steps": str(steps),
-            "seed": str(job.seed),
-            "loss": f"{self.curve.smoothed:.5f}",
-            "seconds": f"{seconds:.0f}",
-        }
-        metadata = training_metadata(job.run, job.identity(), rows)
-        write_result(path, self.prepared.tensors(), {**self.prepared.metadata, **metadata})
-        write_card(path, path.stem, {**rows, "settings": _flat(job.identity())})
-
-
-def _flat(identity: Mapping[str, Any]) -> str:
-    return "`" + json.dumps(identity, sort_keys=True, default=str).replace("|", "/") + "`"

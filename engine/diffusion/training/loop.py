@@ -7,7 +7,7 @@ a loss.
 import math
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -28,13 +28,17 @@ Clock = Callable[[], float]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
-    """One step that is done. Units: `seconds` of training over all sittings."""
+    """One step that is done; `averaged` lends the net its averaged weights.
+
+    Units: `seconds` of training over all sittings.
+    """
 
     number: int
     progress: float
     loss: float
     lr: float
     seconds: float
+    averaged: Callable[[], AbstractContextManager[object]] = nullcontext
 
     @property
     def seconds_left(self) -> float:
@@ -115,11 +119,13 @@ def fit(
     path: Path | None = None,
     data: Stateful | None = None,
     on_step: OnStep = lambda _: None,
+    is_over: Callable[[], bool] = lambda: False,
     clock: Clock = time.monotonic,
 ) -> TrainState:
     """Trains until the run is over, resuming from `path` where it exists; gives the final state.
 
     `on_step` is told of each step; whatever it raises ends the run after its state was saved.
+    The run also ends before a step when `is_over` says so.
     Raises: EngineError `training_diverged`; OutOfMemory; StorageError; CorruptFile.
     """
     device = next(net.parameters()).device
@@ -135,7 +141,7 @@ def fit(
         torch.manual_seed(seed)
         if path is not None and not load_state(path, state, trainee):
             save_state(path, state, trainee)  # a full disk shows now, not after hours
-        _steps(trainee, loss, config, state, path, on_step, clock)
+        _steps(trainee, loss, config, state, path, on_step, is_over, clock)
     return state
 
 
@@ -146,11 +152,12 @@ def _steps(
     state: TrainState,
     path: Path | None,
     on_step: OnStep,
+    is_over: Callable[[], bool],
     clock: Clock,
 ) -> None:
     last_saved = mark = clock()
     saved_step = state.step
-    while (progress := progress_of(config, state)) < 1.0:
+    while (progress := progress_of(config, state)) < 1.0 and not is_over():
         factor = rate_factor(config.rate, state.step, progress)
         for group in trainee.optimizer.param_groups:
             group["lr"] = group["full_lr"] * factor
@@ -167,6 +174,7 @@ def _steps(
             loss=value,
             lr=trainee.optimizer.param_groups[0]["lr"],
             seconds=state.elapsed_s,
+            averaged=partial(averaged_weights, trainee.net, state),
         )
         try:
             on_step(step)
@@ -195,7 +203,7 @@ def train_step(
     optimizer.zero_grad(set_to_none=True)
     total = 0.0
     for _ in range(config.accumulation):
-        with _out_of_memory(), _mixed(parameters[0].device, config.precision):
+        with _out_of_memory(), mixed(parameters[0].device, config.precision):
             value = batch_loss() / config.accumulation
             (scaler.scale(value) if scaler else value).backward()
         total += float(value.detach())
@@ -215,7 +223,8 @@ def train_step(
     return total
 
 
-def _mixed(device: torch.device, precision: str) -> torch.autocast:
+def mixed(device: torch.device, precision: str) -> torch.autocast:
+    """Computes in that precision while it is entered; fp32 changes nothing."""
     dtype = DTYPES[precision]
     return torch.autocast(
         device.type, torch.bfloat16 if dtype is torch.float32 else dtype, dtype is not torch.float32

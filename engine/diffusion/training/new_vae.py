@@ -20,7 +20,9 @@ from engine.diffusion.keymap import to_ldm
 from engine.diffusion.training.autoencoder import decode, fold_latent_scale, moments
 from engine.diffusion.training.data.batches import Batches, BatchOptions, square_pictures
 from engine.diffusion.training.data.dataset import Dataset
+from engine.diffusion.training.held_back import over_dataset
 from engine.diffusion.training.job import Job, Places, Trainable
+from engine.diffusion.training.loop import Loss
 from engine.diffusion.training.objectives import (
     kl_to_normal,
     reconstruction_loss,
@@ -125,25 +127,30 @@ class VaeTraining(Job):
     def prepare(self, pool: "ModelPool", places: Places) -> Trainable:
         net = self._networks().to(pool.device)
         vae: Any = net["vae"]
-        data = Batches(self.dataset, seeded(self.settings.batches, self.seed))
+        options = seeded(self.settings.batches, self.seed)
+        data = Batches(self.dataset, options)
 
-        def loss(progress: float, generator: torch.Generator) -> Tensor:
-            pictures = data.next().pixels.to(pool.device)
-            mean, logvar = moments(vae, pictures)
-            noise = torch.randn(mean.shape, generator=generator).to(mean.device)
-            output = decode(vae, mean + noise * (0.5 * logvar).exp())
-            total = reconstruction_loss(output, pictures)
-            total = total + self.sizes.kl_weight * kl_to_normal(mean, logvar)
-            if self.sizes.structure_weight:
-                total = total + self.sizes.structure_weight * structure_loss(output, pictures)
-            if "critic" in net and progress >= _CRITIC_START:
-                weight = self.sizes.critic_weight
-                total = total + critic_loss(net["critic"], output, pictures, weight)
-            return total
+        def loss_on(data: Batches) -> Loss:
+            def loss(progress: float, generator: torch.Generator) -> Tensor:
+                pictures = data.next().pixels.to(pool.device)
+                mean, logvar = moments(vae, pictures)
+                noise = torch.randn(mean.shape, generator=generator).to(mean.device)
+                output = decode(vae, mean + noise * (0.5 * logvar).exp())
+                total = reconstruction_loss(output, pictures)
+                total = total + self.sizes.kl_weight * kl_to_normal(mean, logvar)
+                if self.sizes.structure_weight:
+                    total = total + self.sizes.structure_weight * structure_loss(output, pictures)
+                if "critic" in net and progress >= _CRITIC_START:
+                    weight = self.sizes.critic_weight
+                    total = total + critic_loss(net["critic"], output, pictures, weight)
+                return total
+
+            return loss
 
         return Trainable(
             net=net,
-            loss=loss,
+            loss=loss_on(data),
+            held_back=lambda dataset: over_dataset(loss_on, dataset, options),
             tensors=lambda: vae_tensors(vae, self._measured(_MEASURED, pool)),
             pictures=lambda: _shown(vae, self._measured(_SHOWN, pool)),
             data=data,

@@ -20,7 +20,9 @@ from engine.diffusion.pixel_diffusion import (
     sizes_metadata,
 )
 from engine.diffusion.training.data.batches import Batches
+from engine.diffusion.training.held_back import over_dataset
 from engine.diffusion.training.job import Job, Places, Trainable
+from engine.diffusion.training.loop import Loss
 from engine.diffusion.training.new_vae import check_picture_sizes, seeded
 from engine.diffusion.training.objectives import add_noise
 
@@ -63,21 +65,26 @@ class PixelTraining(Job):
             torch.manual_seed(self.seed)
             net: Any = new_pixel_unet(self.sizes)
         net.to(pool.device)
-        data = Batches(self.dataset, seeded(self.settings.batches, self.seed))
+        options = seeded(self.settings.batches, self.seed)
+        data = Batches(self.dataset, options)
         alphas = linear_alphas()
         loaded = LoadedPixels(sizes=self.sizes, model=net, device=pool.device, dtype=torch.float32)
 
-        def loss(progress: float, generator: torch.Generator) -> Tensor:
-            x0 = data.next().pixels
-            t = torch.randint(0, TIMES, (len(x0),), generator=generator)
-            noise = torch.randn(x0.shape, generator=generator)
-            noisy = add_noise(x0, noise, alphas[t]).to(pool.device)
-            predicted = net(noisy, t.to(pool.device), return_dict=False)[0]
-            return (predicted - noise.to(pool.device)).pow(2).mean()
+        def loss_on(data: Batches) -> Loss:
+            def loss(progress: float, generator: torch.Generator) -> Tensor:
+                x0 = data.next().pixels
+                t = torch.randint(0, TIMES, (len(x0),), generator=generator)
+                noise = torch.randn(x0.shape, generator=generator)
+                noisy = add_noise(x0, noise, alphas[t]).to(pool.device)
+                predicted = net(noisy, t.to(pool.device), return_dict=False)[0]
+                return (predicted - noise.to(pool.device)).pow(2).mean()
+
+            return loss
 
         return Trainable(
             net=net,
-            loss=loss,
+            loss=loss_on(data),
+            held_back=lambda dataset: over_dataset(loss_on, dataset, options),
             tensors=lambda: {k: v.detach().half().cpu() for k, v in net.state_dict().items()},
             pictures=lambda: sample_pixels(
                 loaded, count=_SHOWN, steps=_SHOWN_STEPS, eta=0.0, seed=self.seed

@@ -1,6 +1,6 @@
 """What a training run tells: lines for a terminal; a curve, numbers and pictures for a node."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -40,10 +40,13 @@ class StepLines:
 class Curve:
     """The losses of a run, thinned to at most `MAX_POINTS`; part of what resumes.
 
-    `points` are (step, mean loss of the steps since the point before, learning rate).
+    `points` are (step, mean loss of the steps since the point before, learning rate); `validation`
+    are (step, loss of the pictures held back), `own` the same of those that are learned.
     """
 
     points: list[tuple[int, float, float]] = field(default_factory=list)
+    validation: list[tuple[int, float]] = field(default_factory=list)
+    own: list[tuple[int, float]] = field(default_factory=list)
     every: int = 1
     smoothed: float = 0.0
     _count: int = 0
@@ -63,18 +66,47 @@ class Curve:
             self.points = self.points[1::2]
             self.every *= 2
 
+    @property
+    def best(self) -> tuple[int, float] | None:
+        """The step whose validation loss is the lowest, and that loss."""
+        return min(self.validation, key=lambda point: point[1], default=None)
+
+    @property
+    def waited(self) -> int:
+        """How many measurements ago the best one was."""
+        return sum(step > self.best[0] for step, _ in self.validation) if self.best else 0
+
+    def rows(self) -> list[tuple[int, float | None, float | None, float | None]]:
+        """Step, loss, learning rate and validation loss, for a table."""
+        losses = {n: loss for n, loss, _ in self.points}
+        rates = {n: lr for n, _, lr in self.points}
+        measured = dict(self.validation)
+        steps = sorted({*losses, *measured})
+        return [(n, losses.get(n), rates.get(n), measured.get(n)) for n in steps]
+
     def state(self) -> Any:
         points = [list(point) for point in self.points]
-        return [points, self.every, self.smoothed, self._count, self._sum]
+        measured = [[list(point) for point in course] for course in (self.validation, self.own)]
+        return [points, *measured, self.every, self.smoothed, self._count, self._sum]
 
     def load_state(self, state: Any) -> None:
-        points, self.every, self.smoothed, self._count, self._sum = state
+        points, validation, own, self.every, self.smoothed, self._count, self._sum = state
         self.points = [(int(n), float(loss), float(lr)) for n, loss, lr in points]
+        self.validation = [(int(n), float(loss)) for n, loss in validation]
+        self.own = [(int(n), float(loss)) for n, loss in own]
+
+
+def thinned(points: Sequence[tuple[int, float]]) -> Sequence[tuple[int, float]]:
+    """At most `MAX_POINTS` of the points, the last among them."""
+    return points[:: -max(1, -(-len(points) // MAX_POINTS))][::-1]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Telling:
-    """What is told after a step. Shapes: pictures (N, H, W, 3) 0..1, one for each sample prompt."""
+    """What is told after a step; `notes` are what goes wrong, with remedies.
+
+    Shapes: pictures (N, H, W, 3) 0..1, one for each sample prompt.
+    """
 
     step: int
     steps: int
@@ -83,6 +115,7 @@ class Telling:
     lr: float
     seconds_left: float
     curve: Curve
+    notes: Sequence[str] = ()
     pictures: "Tensor | None" = None
 
 

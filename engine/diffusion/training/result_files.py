@@ -3,9 +3,10 @@
 import itertools
 import json
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from safetensors.torch import save
 from torch import Tensor
@@ -51,14 +52,15 @@ def run_of(path: Path) -> str | None:
 
 def write_result(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
     """A safetensors file, there as a whole or not at all. Raises: StorageError."""
-    _write_whole(path, save(dict(tensors), {"format": "pt", **metadata}))
+    data = save(dict(tensors), {"format": "pt", **metadata})
+    write_bytes(path, lambda file: file.write(data))
 
 
 def write_card(path: Path, title: str, rows: Mapping[str, str]) -> None:
     """The card beside a result: what it is and what it was made from. Raises: StorageError."""
     table = "\n".join(f"| {name} | {value} |" for name, value in rows.items())
     text = f"# {title}\n\n| | |\n|---|---|\n{table}\n"
-    _write_whole(path.with_suffix(".md"), text.encode())
+    write_bytes(path.with_suffix(".md"), lambda file: file.write(text.encode()))
 
 
 def training_metadata(run: str, settings: object, rows: Mapping[str, str]) -> dict[str, str]:
@@ -83,9 +85,10 @@ def check_room(folder: Path, wanted_bytes: int) -> None:
         )
 
 
-def _write_whole(path: Path, data: bytes) -> None:
+def write_bytes(path: Path, write: Callable[[BinaryIO], object]) -> None:
+    """A file as a whole or not at all. Raises: StorageError."""
     try:
-        write_whole(path, lambda file: file.write(data))
+        write_whole(path, write)
     except OSError as error:
         raise StorageError(
             f"{path} cannot be written: {error.strerror or error}.",

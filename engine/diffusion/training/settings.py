@@ -4,6 +4,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from engine.diffusion.training.data.batches import BatchOptions
+from engine.diffusion.training.data.dataset import Dataset
 from engine.diffusion.training.objectives import ObjectiveSettings
 from engine.diffusion.training.optimizers import OptimizerSettings
 from engine.diffusion.training.rates import RateSettings
@@ -27,6 +28,37 @@ class SampleSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ValidationSettings:
+    """Pictures held back, whose loss is measured every `every` steps.
+
+    After `patience` measurements without a lower one the training ends, and its best state is the
+    result; with 0 it always goes to its end.
+    """
+
+    dataset: Dataset | None = None
+    every: int = 50
+    patience: int = 0
+
+    @property
+    def stops(self) -> bool:
+        """Whether it may end the training and choose the result."""
+        return self.dataset is not None and self.patience > 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordSettings:
+    """What a training leaves beside its result.
+
+    A snapshot every `every` steps (0: none), of which the newest `kept` stay; event files of
+    TensorBoard on request.
+    """
+
+    every: int = 0
+    kept: int = 5
+    has_board: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingSettings:
     """All shared settings; a batch size in pixels of 0 is the model's own size.
 
@@ -39,6 +71,8 @@ class TrainingSettings:
     objective: ObjectiveSettings = field(default_factory=ObjectiveSettings)
     batches: BatchOptions = field(default_factory=lambda: BatchOptions(size_px=0))
     samples: SampleSettings = field(default_factory=SampleSettings)
+    validation: ValidationSettings = field(default_factory=ValidationSettings)
+    records: RecordSettings = field(default_factory=RecordSettings)
     accumulation: int = 1
     clip_norm: float = 1.0
     average: float = 0.0
@@ -48,8 +82,13 @@ class TrainingSettings:
 
     def deciding(self) -> dict[str, Any]:
         """What decides the result's numbers, and nothing else."""
-        silent = ("samples", "checkpoint_every_s")
-        return {k: v for k, v in asdict(self).items() if k not in silent}
+        silent = ("samples", "validation", "records", "checkpoint_every_s")
+        held = self.validation
+        plain = asdict(replace(self, validation=ValidationSettings()))
+        decided = {k: v for k, v in plain.items() if k not in silent}
+        if held.dataset is not None and held.stops:
+            decided["early_stop"] = [held.dataset.digest, held.every, held.patience]
+        return decided
 
 
 def with_rate(settings: TrainingSettings | None, lr: float) -> TrainingSettings:

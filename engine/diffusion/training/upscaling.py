@@ -17,7 +17,9 @@ from torch.nn.functional import avg_pool2d, interpolate
 from engine.api.errors import NodeError
 from engine.api.recipe import Recipe
 from engine.diffusion import vae as autoencoder
+from engine.diffusion.training.data.dataset import Dataset
 from engine.diffusion.training.data.pictures import read_rgb, to_pixels
+from engine.diffusion.training.held_back import HeldBack, calls_for
 from engine.diffusion.training.job import Job, Places, Trainable
 from engine.diffusion.training.loop import Loss
 from engine.diffusion.training.objectives import reconstruction_loss
@@ -223,15 +225,23 @@ class UpscalerTraining(Job):
         net = new_upscaler(self.sizes, self.seed).to(pool.device)
         round_trip = _through(pool, self.vae) if self.vae is not None else None
 
-        def make(index: int) -> Pair:
-            example = self.dataset.examples[index]
-            picture = to_pixels(read_rgb(example.path, example.grey_range))
-            return make_pair(picture, self.sizes, round_trip)
+        def pairs_of(dataset: Dataset) -> Pairs:
+            def make(index: int) -> Pair:
+                example = dataset.examples[index]
+                picture = to_pixels(read_rgb(example.path, example.grey_range))
+                return make_pair(picture, self.sizes, round_trip)
 
-        pairs = Pairs(len(self.dataset), make)
+            return Pairs(len(dataset), make)
+
+        def held_back(dataset: Dataset) -> HeldBack:
+            loss = upscaler_loss(net, pairs_of(dataset), self.sizes)
+            return HeldBack(loss=loss, calls=calls_for(self.sizes.batch_size))
+
+        pairs = pairs_of(self.dataset)
         return Trainable(
             net=net,
             loss=upscaler_loss(net, pairs, self.sizes),
+            held_back=held_back,
             tensors=lambda: upscaler_tensors(net),
             pictures=lambda: side_by_side(
                 net, [pairs[n] for n in range(min(len(pairs), _SHOWN_PAIRS))]

@@ -11,7 +11,9 @@ from torch import Tensor
 
 from engine.api.errors import NodeError
 from engine.diffusion.training.data.batches import Batches, square_pictures
+from engine.diffusion.training.held_back import over_dataset
 from engine.diffusion.training.job import Job, Places, Trainable
+from engine.diffusion.training.loop import Loss
 from engine.diffusion.training.new_vae import before_and_after, check_picture_sizes, seeded
 from engine.diffusion.training.objectives import reconstruction_loss
 from engine.diffusion.vq_autoencoder import VqSizes, new_vq, vq_metadata
@@ -51,12 +53,16 @@ class VqTraining(Job):
             net: Any = new_vq(self.sizes)
         net.to(pool.device)
         start_book(net, self._pictures(_SEEN).to(pool.device), self.seed)
-        data = Batches(self.dataset, seeded(self.settings.batches, self.seed))
+        options = seeded(self.settings.batches, self.seed)
+        data = Batches(self.dataset, options)
 
-        def loss(progress: float, generator: torch.Generator) -> Tensor:
-            pictures = data.next().pixels.to(pool.device)
-            output, book = net.decode(net.encode(pictures).latents, return_dict=False)
-            return reconstruction_loss(output, pictures) + book.mean()
+        def loss_on(data: Batches) -> Loss:
+            def loss(progress: float, generator: torch.Generator) -> Tensor:
+                pictures = data.next().pixels.to(pool.device)
+                output, book = net.decode(net.encode(pictures).latents, return_dict=False)
+                return reconstruction_loss(output, pictures) + book.mean()
+
+            return loss
 
         def pictures() -> Tensor:
             shown = self._pictures(_SHOWN).to(pool.device)
@@ -65,7 +71,8 @@ class VqTraining(Job):
 
         return Trainable(
             net=net,
-            loss=loss,
+            loss=loss_on(data),
+            held_back=lambda dataset: over_dataset(loss_on, dataset, options),
             tensors=lambda: {k: v.detach().half().cpu() for k, v in net.state_dict().items()},
             pictures=pictures,
             data=data,

@@ -140,6 +140,11 @@ class Batches:
         self._epoch, self._position = int(state["epoch"]), int(state["position"])
         self._plan = self._planned(self._epoch)
 
+    def rewind(self) -> None:
+        """Start again with the first batch."""
+        self._epoch, self._position = 0, 0
+        self._plan = self._planned(0)
+
     def next(self) -> Batch:
         """The next batch, pictures and all. Raises: CorruptFile when one cannot be read."""
         return self.read(self.draw())
