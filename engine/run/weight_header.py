@@ -14,22 +14,25 @@ Json = dict[str, Any]
 SAFE = (".safetensors", ".sft")
 _MAX_HEADER_BYTES = 100 * 1024 * 1024
 
-# A tensor that only checkpoints of this family have, the most telling first.
+# A tensor that only checkpoints of this family have, the most telling first; the families' names
+# are those of engine.diffusion.families.
 _MARKS: Mapping[str, str] = {
+    "noise_augmentor.data_mean": "sd2_unclip",
+    "model.diffusion_model.label_emb.weight": "sd_x4_upscaler",
     "conditioner.embedders.1.model.transformer.resblocks.0.attn.in_proj_weight": "sdxl",
-    "conditioner.embedders.0.model.transformer.resblocks.0.attn.in_proj_weight": "sdxl refiner",
+    "conditioner.embedders.0.model.transformer.resblocks.0.attn.in_proj_weight": "sdxl_refiner",
     "cond_stage_model.model.transformer.resblocks.0.attn.in_proj_weight": "sd2",
-    "cond_stage_model.transformer.text_model.embeddings.token_embedding.weight": "sd15",
+    "cond_stage_model.transformer.text_model.embeddings.token_embedding.weight": "sd1",
     "model.diffusion_model.joint_blocks.0.x_block.attn.qkv.weight": "sd3",
     "model.diffusion_model.double_blocks.0.img_attn.qkv.weight": "flux",
     "double_blocks.0.img_attn.qkv.weight": "flux",
     "joint_blocks.0.x_block.attn.qkv.weight": "sd3",
 }
 _BASES: Mapping[str, str] = {  # what LoRA files and others say in their metadata
-    "stable-diffusion-v1": "sd15",
+    "stable-diffusion-v1": "sd1",
     "stable-diffusion-v2": "sd2",
     "stable-diffusion-xl-v1-base": "sdxl",
-    "sd_v1": "sd15",
+    "sd_v1": "sd1",
     "sd_v2": "sd2",
     "sdxl_base_v1-0": "sdxl",
     "flux-1-dev": "flux",

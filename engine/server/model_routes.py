@@ -109,7 +109,7 @@ ROUTES = (
                 {
                     "kind": "checkpoints",
                     "name": "a.safetensors",
-                    "family": "sd15",
+                    "family": "sd1",
                     "size": 120,
                     "modified": 0,
                     "sha256": "",
@@ -127,7 +127,7 @@ ROUTES = (
                     "title": "Stable Diffusion 1.5",
                     "file": "b.safetensors",
                     "kind": "checkpoints",
-                    "family": "sd15",
+                    "family": "sd1",
                     "size": 120,
                     "sha256": "",
                     "licence": "CreativeML Open RAIL-M",

@@ -196,7 +196,7 @@ def test_the_catalogue_is_offered_and_what_is_here_is_not_loaded_again(
 ) -> None:
     row = {
         "name": "mine", "title": "Mine", "file": "m.safetensors", "kind": "loras",
-        "family": "sd15", "bytes": len(content), "sha256": sha(content), "url": server.url,
+        "family": "sd1", "bytes": len(content), "sha256": sha(content), "url": server.url,
         "page": "http://localhost/page", "licence": "A licence", "licence_url": "http://localhost/l",
     }  # fmt: skip
     catalogue = tmp_path / "catalogue.json"

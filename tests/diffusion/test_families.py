@@ -1,14 +1,17 @@
 """Families are told apart by structure, at any width; unknown files get every family's reason."""
 
 import random
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import save_file
+from torch.nn.functional import adaptive_avg_pool2d
 
 from engine.api.errors import CorruptFile, EngineError, NotThisFamily
+from engine.config import ROOT
 from engine.diffusion.checkpoint import (
     PARTS,
     check_complete,
@@ -19,9 +22,13 @@ from engine.diffusion.checkpoint import (
 )
 from engine.diffusion.families import FAMILIES, identify
 from engine.diffusion.keymap import PREFIXES, from_ldm
+from engine.diffusion.preview import FACTORS, latent_preview
 from engine.diffusion.residency import ModelPool
-from engine.diffusion.text import encode
+from engine.diffusion.text import encode as encode_text
+from engine.diffusion.training.dataset import denoiser_scenes, rendered
+from engine.diffusion.vae import encode
 from engine.diffusion.weightfile import open_weights
+from engine.run.weight_header import family_of
 from tests.tiny_checkpoint import (
     TINY_METADATA,
     Keys,
@@ -44,6 +51,7 @@ def save(path: Path, keys: Keys, metadata: dict[str, str] | None = None) -> Path
 def test_family_knows_its_own_and_no_other(family: str, tmp_path: Path):
     file = open_weights(save(tmp_path / "a.safetensors", KEYS[family]()))
     assert identify(file).family == family
+    assert family_of(file.path) == (family, "")  # what the server tells, without torch
     for other in FAMILIES:
         if other.name != family:
             with pytest.raises(NotThisFamily):
@@ -60,6 +68,23 @@ def test_sizes_are_read_from_shapes_and_metadata(tmp_path: Path):
     assert (vae.width, vae.mult, vae.blocks, vae.factor, vae.groups) == (8, (1, 1, 2, 2), 1, 8, 4)
     assert (text.width, text.layers, text.heads, text.vocabulary) == (16, 3, 2, 49408)
     assert layout.native_size == 64
+
+
+def test_previews_of_the_built_in_model_have_its_own_colours(tmp_path: Path) -> None:
+    path = ROOT / "models/checkpoints/weft-builtin.safetensors"
+    layout, parts = identify(open_weights(path)), open_checkpoint(path, "builtin", path.name)
+    assert parts.vae is not None
+    pixels = rendered(tmp_path / "pictures.npy", denoiser_scenes(12, seed=5), 64)
+    pictures = torch.from_numpy(pixels.copy()).float() / 255
+    with ModelPool().use(parts.vae) as vae:
+        latents = layout.space.entered(encode(vae, pictures))
+    wanted = adaptive_avg_pool2d(pictures.movedim(-1, 1), 8).movedim(1, -1)
+
+    def error(colours: Sequence[Sequence[float]] | None) -> float:
+        shown = torch.cat([latent_preview(latent[None], colours) for latent in latents])
+        return float((shown - wanted).square().mean().sqrt())
+
+    assert error(layout.latent_rgb) < 0.15 < error(FACTORS["sd1"])
 
 
 @pytest.mark.parametrize("inputs", [8, 9])
@@ -167,7 +192,7 @@ def test_text_names_without_their_usual_start(tmp_path: Path):
     clip = open_checkpoint(save(tmp_path / "a.safetensors", keys), "0", "a").clip
     assert clip is not None
     with ModelPool().use(clip) as loaded:
-        assert encode(loaded, "a boat").embeds.shape == (1, 77, 16)
+        assert encode_text(loaded, "a boat").embeds.shape == (1, 77, 16)
 
 
 def test_checkpoint_without_text_or_vae(tmp_path: Path):

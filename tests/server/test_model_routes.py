@@ -29,7 +29,7 @@ def test_family_size_digest_and_folder_of_each_file(tmp_path: Path) -> None:
     write_header(models / "checkpoints/a/one.safetensors", {key: {}})
     base = {"ss_base_model_version": "sdxl_base_v1-0"}
     write_header(models / "loras/two.safetensors", {"__metadata__": base})
-    write_header(models / "vae/three.safetensors", {"__metadata__": {"weft.family": "sd15"}})
+    write_header(models / "vae/three.safetensors", {"__metadata__": {"weft.family": "sd1"}})
     (models / "checkpoints/broken.safetensors").write_bytes(b"no header")
     (models / "checkpoints/old.ckpt").write_bytes(b"pickle")
     folders = make_folders(base=tmp_path, models=models)
@@ -39,11 +39,11 @@ def test_family_size_digest_and_folder_of_each_file(tmp_path: Path) -> None:
     found = {file["name"]: file for file in model_files(folders, tmp_path / "digests.sqlite")}
 
     assert {name: file["family"] for name, file in found.items()} == {
-        "a/one.safetensors": "sd15",
+        "a/one.safetensors": "sd1",
         "broken.safetensors": "",
         "old.ckpt": "",
         "two.safetensors": "sdxl",
-        "three.safetensors": "sd15",
+        "three.safetensors": "sd1",
     }
     assert found["broken.safetensors"]["problem"]
     assert found["old.ckpt"]["size"] == 6

@@ -185,7 +185,7 @@ def test_models_are_told_and_put_to_use(page: Page) -> None:
     show_panel(page, "Models")
     row = page.locator(".model").first
     expect(row).to_contain_text("weft-builtin.safetensors")
-    expect(row).to_contain_text("sd15")
+    expect(row).to_contain_text("sd1")
     row.get_by_role("button", name="Use").click()
     expect(page.get_by_text("is in use already")).to_be_visible()
     page.get_by_text("not here yet").click()

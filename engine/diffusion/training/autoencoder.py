@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import adaptive_avg_pool2d
 
 from engine.diffusion.training.dataset import (
     ASPECTS,
@@ -116,6 +117,19 @@ def encode_pictures(vae: AutoencoderKL, pictures: np.ndarray, batch: int = 64) -
         for start in range(0, len(pictures), batch)
     ]
     return torch.cat(parts).contiguous()
+
+
+def latent_colours(latents: Tensor, pictures: np.ndarray) -> list[list[float]]:
+    """Red, green and blue, -1..1, of each latent channel: a rough picture without the decoder.
+
+    The least-squares fit to the pictures' mean colours below each latent cell.
+    Shapes: (N, C, h, w) as the denoiser sees them, (N, H, W, 3) uint8 → C rows of three.
+    """
+    cells = adaptive_avg_pool2d(to_tensor(pictures), latents.shape[-2:])
+    wanted = cells.movedim(1, -1).reshape(-1, 3)
+    given = latents.movedim(1, -1).reshape(-1, latents.shape[1])
+    rows = torch.linalg.lstsq(given, wanted).solution
+    return [[round(value, 4) for value in row] for row in rows.tolist()]
 
 
 def fold_latent_scale(vae: AutoencoderKL, mean: Tensor, std: Tensor, scale: float) -> None:

@@ -23,6 +23,7 @@ from engine.diffusion.training.autoencoder import (
     encode_pictures,
     fold_latent_scale,
     freeze_encoder,
+    latent_colours,
 )
 from engine.diffusion.training.dataset import denoiser_scenes, kind_weights, rendered, to_pictures
 from engine.diffusion.training.denoiser import LatentSet, denoiser_loss, sample_euler
@@ -77,6 +78,7 @@ if TYPE_CHECKING:
 
 DEFAULT_OUTPUT = Path("models/checkpoints/weft-builtin.safetensors")
 STEPS, CFG = 20, 2.0
+COLOUR_PICTURES = 600  # what the colours of previews are fitted on
 VAE_SHARE, UNET_SHARE, DECODER_SHARE = 0.2, 0.65, 0.15
 log = logging.getLogger("weft.training")
 
@@ -206,15 +208,20 @@ def write_contexts(path: Path, reader: AttributeReader, rows: np.ndarray) -> Non
     partial.replace(path)
 
 
+def denoiser_pictures(plan: Plan) -> np.ndarray:
+    """The denoiser's training pictures, rendered once. Shapes: (N, H, W, 3) uint8."""
+    scenes = denoiser_scenes(plan.scenes, plan.seed)
+    return rendered(
+        plan.folder / f"denoiser-{plan.size_px}-{plan.scenes}.npy", scenes, plan.size_px
+    )
+
+
 def cached_latents(plan: Plan, vae: AutoencoderKL, report: Report) -> Tensor:
     """Latent means of all training pictures, computed once. Shapes: (N, 4, h, w)."""
     path = plan.folder / f"latents-{plan.size_px}-{plan.scenes}.pt"
     if not path.exists():
         report("latents: rendering and encoding")
-        scenes = denoiser_scenes(plan.scenes, plan.seed)
-        name = f"denoiser-{plan.size_px}-{plan.scenes}.npy"
-        pictures = rendered(plan.folder / name, scenes, plan.size_px)
-        write_atomically(encode_pictures(vae, pictures), path)
+        write_atomically(encode_pictures(vae, denoiser_pictures(plan)), path)
     return torch.load(path, weights_only=True)
 
 
@@ -255,7 +262,12 @@ def train(plan: Plan, output: Path, report: Report) -> None:
     fold_latent_scale(vae, mean, std, LATENT_SCALE)
     networks = Networks(unet=unet, vae=vae, text=text.reader.encoder)
     tensors = single_file_tensors(networks, text.vocabulary.clip_ids)
-    write_single_file(output, tensors, plan.size_px, {"weft.training.minutes": str(plan.minutes)})
+    colours = latent_colours(scaled[:COLOUR_PICTURES], denoiser_pictures(plan)[:COLOUR_PICTURES])
+    told = {
+        "weft.training.minutes": str(plan.minutes),
+        "weft.latent_rgb": json.dumps(colours),
+    }
+    write_single_file(output, tensors, plan.size_px, told)
     report(f"wrote {output}")
 
 

@@ -73,7 +73,7 @@ def write_single_file(
         "format": "pt",
         "modelspec.title": "Weft built-in model",
         "modelspec.license": "Apache-2.0",
-        "weft.family": "sd15",
+        "weft.family": "sd1",
         "weft.unet.norm_num_groups": str(UNET_GROUPS),
         "weft.unet.attention_heads": str(UNET_HEADS),
         "weft.vae.norm_num_groups": str(VAE_GROUPS),

@@ -10,7 +10,12 @@ from safetensors.torch import load_file
 from torch import nn
 
 from engine.api.errors import MissingModel
-from engine.diffusion.training.autoencoder import decode, fold_latent_scale, moments
+from engine.diffusion.training.autoencoder import (
+    decode,
+    fold_latent_scale,
+    latent_colours,
+    moments,
+)
 from engine.diffusion.training.builtin import Plan, grade_file, main, train
 from engine.diffusion.training.dataset import denoiser_scenes, rendered, to_pictures, to_tensor
 from engine.diffusion.training.denoiser import LatentSet, denoiser_loss, sample_euler
@@ -120,6 +125,17 @@ def test_denoiser_loss_of_an_untrained_net_is_finite_and_drops_prompts() -> None
     again = loss(0.0, torch.Generator().manual_seed(1))
     assert torch.isfinite(first)
     assert float(first.detach()) == float(again.detach())
+
+
+def test_colours_of_latents_are_their_pictures_mean_colours() -> None:
+    rows = torch.tensor([[0.5, 0.0, -0.2], [0.0, 0.3, 0.1], [0.1, 0.1, 0.1], [-0.2, 0.4, 0.0]])
+    latents = torch.randn(8, 4, 2, 3).clamp(-1, 1)
+    colours = torch.einsum("nchw,cr->nhwr", latents, rows)
+    tiles = colours.repeat_interleave(4, 1).repeat_interleave(4, 2)
+    pictures = ((tiles + 1) * 127.5).round().clamp(0, 255).byte().numpy()
+    torch.testing.assert_close(
+        torch.tensor(latent_colours(latents, pictures)), rows, atol=0.01, rtol=0
+    )
 
 
 def test_file_has_the_layout_and_reads_back(tmp_path: Path) -> None:
