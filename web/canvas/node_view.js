@@ -197,7 +197,10 @@ export function createNodeView(host, first) {
     training.update(trainingOf(state?.shown));
     text.hidden = !state?.text;
     text.textContent = state?.text ?? "";
-    if (pictures) pictures.update(shownPictures(node, type, state), emptyWords(type));
+    if (pictures) {
+      pictures.update(shownPictures(node, type, state), emptyWords(type));
+      pictures.element.classList.toggle("earlier", Boolean(state?.isEarlier));
+    }
   }
 
   /**

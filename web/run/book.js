@@ -391,9 +391,25 @@ export function createBook() {
     return best && steps ? { jobId: best.id, nodeId, steps } : null;
   }
 
+  /**
+   * The pictures that a node of a document showed last, in whichever run.
+   * @param {string | null} documentId
+   * @param {string} nodeId
+   * @returns {FileRef[]}
+   */
+  function picturesOf(documentId, nodeId) {
+    let best = null;
+    for (const of of jobs.values()) {
+      const isOne = of.documentId === documentId && of.nodes.get(nodeId)?.images.length;
+      if (isOne && (best === null || rank(of) >= rank(best))) best = of;
+    }
+    return best?.nodes.get(nodeId)?.images ?? [];
+  }
+
   return {
     jobs,
     filmOf,
+    picturesOf,
     get queue() {
       return queue;
     },

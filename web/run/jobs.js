@@ -16,8 +16,9 @@ import { problemOfFailure, problemsOfRefusal } from "./problems.js";
  * @typedef {import("./problems.js").Problem} Problem
  * @typedef {import("../api/http.js").Prompt} Prompt
  * @typedef {Omit<NodeRun, "preview" | "steps"> & {progress: number | null, preview: string | null,
- *   film: import("../canvas/film.js").Film | null}} NodeState
- *   `progress` is a share, 0..1; `preview` an address that is good until the next preview
+ *   film: import("../canvas/film.js").Film | null, isEarlier: boolean}} NodeState
+ *   `progress` is a share, 0..1; `preview` an address that is good until the next preview;
+ *   `isEarlier`: the pictures are those of the run before, until this one has made its own
  * @typedef {{prompt: Prompt, workflow: any}} Draft
  * @typedef {object} QueueOptions
  * @property {boolean} [front] before all that wait
@@ -169,10 +170,14 @@ export function createRun({ api, socket, store, draft, afterQueue, clientId }) {
     const found = job && (job.nodes.has(name) ? name : innerNode(job, name));
     const run = found && job.nodes.get(found);
     if (refused) return refusedState(run || null, refused);
-    if (!run) return job?.status === "running" && job.prompt?.[name] ? WAITING : null;
+    if (!run && !(job?.status === "running" && job.prompt?.[name])) return null;
+    const isEarlier = !run || (run.images.length === 0 && AHEAD.has(run.state));
+    const earlier = isEarlier ? book.picturesOf(documentId(), found || name) : [];
+    if (!run) return { ...WAITING, images: earlier, isEarlier };
     const progress = run.max > 1 ? run.value / run.max : null;
     const film = found && run.state !== "running" ? book.filmOf(documentId(), found) : null;
-    return { ...run, progress, film, preview: previewUrl(name, run.preview) };
+    const images = isEarlier ? earlier : run.images;
+    return { ...run, images, isEarlier, progress, film, preview: previewUrl(name, run.preview) };
   }
 
   /** The address of a node's preview; that of the one before ends. */
@@ -347,7 +352,11 @@ const WAITING = Object.freeze({
   preview: null,
   shown: null,
   film: null,
+  isEarlier: false,
 });
+
+/** States of a node that may still make pictures. */
+const AHEAD = new Set(["waiting", "running"]);
 
 /** @param {NodeRun | null} run @param {Problem} problem @returns {NodeState} */
 function refusedState(run, problem) {

@@ -185,6 +185,16 @@ test("the steps of a node are those of the newest run that computed it", () => {
   assert.equal(book.filmOf("doc", "3")?.jobId, "b");
 });
 
+test("a node keeps the pictures of the run before until it has new ones", () => {
+  const { messages, detail } = recorded("first_run");
+  const { book, job } = after(messages);
+  const made = book.picturesOf(job.documentId, "9");
+  assert.equal(made.length, 1);
+  book.applyJob("next", { ...detail, status: "in_progress", outputs: {}, execution_end_time: null });
+  assert.deepEqual(book.picturesOf(job.documentId, "9"), made);
+  assert.deepEqual(book.picturesOf("other", "9"), []);
+});
+
 test("the running job is shown before the newest ended one", () => {
   const { messages, detail } = recorded("first_run");
   const { book, job } = after(messages);
