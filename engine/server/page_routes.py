@@ -1,6 +1,8 @@
 """The page, its files, and the small answers without which customary clients do not boot."""
 
+import hashlib
 import mimetypes
+from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 
@@ -8,9 +10,11 @@ from aiohttp import web
 
 from engine.config import ROOT
 from engine.server.bodies import NotFound
+from engine.server.page_bundle import bundle, modules_of
 from engine.server.routes import CONFIG, Route
 
 WEB = ROOT / "web"
+ENTRY = "app.js"
 DEFAULT_WORKFLOW = ROOT / "engine" / "default_workflow.json"
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; "
@@ -28,9 +32,13 @@ async def page(request: web.Request) -> web.StreamResponse:
 
 async def page_file(request: web.Request) -> web.StreamResponse:
     """A file of the page; whatever else is asked for and unknown is a 404 in JSON."""
-    path = find_page_file(_folder(request), request.match_info["path"])
+    folder, name = _folder(request), request.match_info["path"]
+    path = find_page_file(folder, name)
     if path is None:
         raise NotFound(f"There is no {request.method} {request.path[:200]}.")
+    if (folder, name) == (WEB, ENTRY) and not request.app[CONFIG].dev:
+        modules = modules_of(WEB)
+        return _send(request, path, _tag(*modules), lambda: _bundle(_tag(*modules)))
     return send_file(request, path)
 
 
@@ -49,10 +57,24 @@ def _folder(request: web.Request) -> Path:
 
 
 def send_file(request: web.Request, path: Path) -> web.StreamResponse:
-    """A file for a browser, which asks each time whether it has changed.
+    """A file for a browser, which asks each time whether it has changed."""
+    if path.stat().st_size > KEPT_BYTES:
+        return web.FileResponse(path, headers=_headers(request, path))
+    return _send(request, path, _tag(path), path.read_bytes)
 
-    A page is a hundred small files that are asked for at once: those are kept in memory.
-    """
+
+def _send(
+    request: web.Request, path: Path, tag: str, read: Callable[[], bytes]
+) -> web.StreamResponse:
+    """Bytes under the name of a file, or nothing if the browser has those with this tag."""
+    is_known = any(one.value == tag for one in request.if_none_match or ())
+    response = web.Response(status=304) if is_known else web.Response(body=read())
+    response.headers.update(_headers(request, path))
+    response.etag = tag
+    return response
+
+
+def _headers(request: web.Request, path: Path) -> dict[str, str]:
     guessed = mimetypes.guess_type(path.name)[0]
     media_type = _TYPES.get(path.suffix) or guessed or "application/octet-stream"
     if media_type.startswith("text/"):
@@ -60,22 +82,19 @@ def send_file(request: web.Request, path: Path) -> web.StreamResponse:
     headers = {"Content-Type": media_type, "Cache-Control": "no-cache"}
     if request.app[CONFIG].front_end_root is None:
         headers["Content-Security-Policy"] = POLICY
-    stat = path.stat()
-    if stat.st_size > KEPT_BYTES:
-        return web.FileResponse(path, headers=headers)
-    tag = f"{stat.st_mtime_ns:x}-{stat.st_size:x}"
-    asked = request.if_none_match or ()
-    is_known = any(one.value == tag for one in asked)
-    response = web.Response(status=304) if is_known else web.Response(body=_read(path, tag))
-    response.headers.update(headers)
-    response.etag = tag
-    return response
+    return headers
 
 
-@lru_cache(maxsize=512)
-def _read(path: Path, _tag: str) -> bytes:
-    """The bytes of a small file as it was when it had this tag."""
-    return path.read_bytes()
+def _tag(*paths: Path) -> str:
+    """A word that changes when one of the files does."""
+    stats = [(path.name, path.stat().st_mtime_ns, path.stat().st_size) for path in paths]
+    return hashlib.sha256(repr(stats).encode()).hexdigest()[:16]
+
+
+@lru_cache(maxsize=1)
+def _bundle(_tag: str) -> bytes:
+    """All modules of the page in one, as they were when they had this tag."""
+    return bundle(WEB, ENTRY).encode()
 
 
 async def default_workflow(_request: web.Request) -> web.StreamResponse:
