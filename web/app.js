@@ -236,7 +236,7 @@ export function createApp(root) {
         shortcut: "Alt+W",
         run: () => bar.closeTab(store.get().tabId),
       },
-      { id: "file.default", title: "Open the first workflow", group: "File", run: openDefault },
+      { id: "file.default", title: "Open the first workflow", group: "File", run: async () => openFirst(await api.defaultWorkflow()) },
       {
         id: "app.refresh",
         title: "Read node types and files again",
@@ -276,17 +276,25 @@ export function createApp(root) {
     input.click();
   }
 
-  /** What the server runs now, else ran last, with its state; the first workflow when there is none. */
-  async function openLatest() {
-    const { queue_running: running } = await api.queue();
-    const item = running[0] ?? Object.values(await api.history(1))[0]?.prompt;
-    if (!item) return openDefault();
+  /** What the server runs now, else ran last, and the first workflow for when there is none. */
+  async function askLatest() {
+    const [queue, past, first] = await Promise.all([
+      api.queue(),
+      api.history(1),
+      api.defaultWorkflow(),
+    ]);
+    return { item: queue.queue_running[0] ?? Object.values(past)[0]?.prompt, first };
+  }
+
+  /** Open what ran last, with its state. @param {Awaited<ReturnType<typeof askLatest>>} latest */
+  async function openLatest({ item, first }) {
+    if (!item) return openFirst(first);
     const [, id, prompt, extra] = item;
     try {
       const source = extra?.extra_pnginfo?.workflow ?? prompt;
       store.load(source, { name: shorten(describePrompt(prompt)) });
     } catch {
-      return openDefault(); // another program's workflow that cannot be read
+      return openFirst(first); // another program's workflow that cannot be read
     }
     scene.fit();
     await run.adopt(id, store.get().document.rest.id);
@@ -305,8 +313,9 @@ export function createApp(root) {
     }
   }
 
-  async function openDefault() {
-    store.load(await api.defaultWorkflow(), { name: "First picture" });
+  /** @param {import("./api/http.js").Prompt} first */
+  function openFirst(first) {
+    store.load(first, { name: "First picture" });
     scene.fit();
   }
 
@@ -333,7 +342,8 @@ export function createApp(root) {
 
   async function start() {
     const shelf = browserShelf("weft-journal");
-    const [info, held] = await Promise.all([api.objectInfo(), holdSession()]);
+    const latest = askLatest();
+    const [info, held] = await Promise.all([api.objectInfo(), holdSession(), latest]);
     store.setSpecs(info);
     const journal = createJournal({ store, shelf, ...held });
     const { own, left } = await journal.recover();
@@ -344,7 +354,7 @@ export function createApp(root) {
     const active = own.findIndex((tab) => tab.isActive);
     if (active >= 0) store.showTab(store.get().tabs[active].id);
     if (left.length > 0) context.notices.toast("Unsaved work was restored.", { kind: "good" });
-    if (own.length + left.length === 0) await openLatest();
+    if (own.length + left.length === 0) await openLatest(await latest);
     else showPastRuns().catch(() => undefined); // the server is gone again: nothing to show
     journal.follow();
     document.addEventListener("visibilitychange", () => void journal.flush());
