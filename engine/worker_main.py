@@ -10,6 +10,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +30,7 @@ from engine.run.folders import Folders
 from engine.run.keys import PastKeys
 from engine.run.link import Json, WorkerLink
 from engine.run.memory_cache import MemoryCache
-from engine.run.process_memory import available_bytes, total_bytes
+from engine.run.process_memory import anonymous_bytes, available_bytes, total_bytes
 from engine.run.settings import config_from_json, folders_of
 from engine.run.store import Caches
 from engine.run.worker_loop import open_link, serve
@@ -183,6 +184,7 @@ def build_parts(
         precision=config.precision,
         budget_bytes=_model_budget(config, device),
         announce=announce,
+        free_bytes=partial(_free_bytes, config, device),
     )
     core = WorkerCore(
         registry,
@@ -245,6 +247,27 @@ def _model_budget(config: Config, device: "torch.device") -> int | None:
     if device.type == "cuda":
         return None if config.vram_limit_mb is None else config.vram_limit_mb << 20
     return None if config.ram_limit_mb is None else config.ram_limit_mb << 19
+
+
+def _free_bytes(config: Config, device: "torch.device") -> int | None:
+    """What new activations may take of the device's memory, within --vram or --ram."""
+    if device.type == "cuda":
+        import torch
+
+        free, _ = torch.cuda.mem_get_info(device)
+        taken = torch.cuda.memory_allocated(device)
+        free += torch.cuda.memory_reserved(device) - taken
+        limit = config.vram_limit_mb
+    else:
+        from engine.diffusion.host_memory import return_freed_memory
+
+        return_freed_memory()
+        free, taken = available_bytes(), anonymous_bytes(os.getpid())
+        limit = config.ram_limit_mb
+    if limit is None or taken is None:
+        return free
+    room = (limit << 20) - taken
+    return room if free is None else min(free, room)
 
 
 def _device(config: Config) -> "torch.device":

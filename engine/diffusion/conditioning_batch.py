@@ -352,11 +352,16 @@ def embedded_number(value: float, channels: int = 256) -> Tensor:
 
 
 def evaluate(
-    apply: Apply, groups: Sequence[Sequence[Entry]], x: Tensor, sigma: Tensor
+    apply: Apply,
+    groups: Sequence[Sequence[Entry]],
+    x: Tensor,
+    sigma: Tensor,
+    most_cells: int | None = None,
 ) -> list[Tensor]:
     """The denoised latent of each group: its entries' predictions, averaged by weight.
 
-    Entries whose shapes fit go through the network in one batch. An empty group gives zeros.
+    Entries whose shapes fit go through the network in one batch, as long as it has no more than
+    `most_cells` latent cells. An empty group gives zeros.
     """
     level = float(sigma[0])
     active = [
@@ -373,7 +378,7 @@ def evaluate(
     if not is_simple:
         results = [torch.zeros_like(x) for _ in groups]
         weights = [torch.full_like(x, 1e-37) for _ in groups]
-    for part in _batches(active, x):
+    for part in _batches(active, x, most_cells):
         inputs = [_cut(entry, x) for _, entry in part]
         output = apply(
             torch.cat(inputs) if len(inputs) > 1 else inputs[0],
@@ -394,11 +399,16 @@ def _cut(entry: Entry, x: Tensor) -> Tensor:
     return entry.area.cut(x) if entry.area is not None else x
 
 
-def _batches(active: list[tuple[int, Entry]], x: Tensor) -> list[list[tuple[int, Entry]]]:
+def _batches(
+    active: list[tuple[int, Entry]], x: Tensor, most_cells: int | None
+) -> list[list[tuple[int, Entry]]]:
     batches: list[list[tuple[int, Entry]]] = []
     for item in active:
+        area = item[1].area
+        cells = x.shape[0] * (area.cells if area else x.shape[-2] * x.shape[-1])
         for batch in batches:
-            if _fits(batch[0][1], item[1]):
+            has_room = most_cells is None or (len(batch) + 1) * cells <= most_cells
+            if has_room and _fits(batch[0][1], item[1]):
                 batch.append(item)
                 break
         else:

@@ -134,21 +134,27 @@ class GuidedDenoiser:
     apply: NetworkApply
     guidance: Guidance
     groups: Sequence[Sequence[Entry]]
+    most_cells: int | None = None  # latent cells that fit one call
 
     def __call__(self, x: Tensor, sigma: Tensor) -> Tensor:
         level = sigma.expand(x.shape[0])
         guidance = self.guidance
         if guidance.is_plain:
-            (cond,) = evaluate(self.apply, self.groups[:1], x, level)
+            (cond,) = self._evaluate(self.groups[:1], x, level)
             return self._combined((cond, torch.zeros_like(cond)), x, level)
-        predictions = evaluate(self.apply, self.groups, x, level)
+        predictions = self._evaluate(self.groups, x, level)
         return self._combined(predictions, x, level)
 
     def with_uncond(self, x: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
         """The guided prediction and that of the last group, which is always evaluated here."""
         level = sigma.expand(x.shape[0])
-        predictions = evaluate(self.apply, self.groups, x, level)
+        predictions = self._evaluate(self.groups, x, level)
         return self._combined(predictions, x, level), predictions[-1]
+
+    def _evaluate(
+        self, groups: Sequence[Sequence[Entry]], x: Tensor, level: Tensor
+    ) -> list[Tensor]:
+        return evaluate(self.apply, groups, x, level, self.most_cells)
 
     def _combined(self, predictions: Sequence[Tensor], x: Tensor, level: Tensor) -> Tensor:
         guidance = self.guidance

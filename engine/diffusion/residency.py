@@ -22,7 +22,7 @@ from engine.diffusion.families.base import CheckpointLayout, FluxLayout, Sd3Layo
 from engine.diffusion.gligen import LoadedGligen, gligen_source
 from engine.diffusion.host_memory import return_freed_memory
 from engine.diffusion.latent_space import LatentSpace
-from engine.diffusion.network import LoadedDenoiser, sd_alphas_cumprod
+from engine.diffusion.network import LoadedDenoiser, sd_alphas_cumprod, unknown
 from engine.diffusion.network_hooks import network_hooks
 from engine.diffusion.part_weights import STORAGE, BaseWeights, PartWeights, RecipeWeights
 from engine.diffusion.patches import PatchTarget, WeightOf, plan_patches
@@ -84,13 +84,15 @@ class ModelPool:
 
     A patched recipe owns tensors for the weights it touches and shares the rest with its base;
     dropping it restores nothing, since the base was never written. Weights are read and cast when
-    their layer first runs. `announce` is told when a large part is loaded.
+    their layer first runs. `announce` is told when a large part is loaded; `free_bytes` tells how
+    much of the device's memory is left for activations.
     """
 
     device: torch.device = CPU
     precision: Precision = "fp32"
     budget_bytes: int | None = None
     announce: Callable[[str], None] | None = None
+    free_bytes: Callable[[], int | None] = unknown
     _entries: OrderedDict[tuple[object, ...], _Entry] = field(default_factory=OrderedDict)
     _bases: WeakValueDictionary[tuple[object, ...], BaseWeights] = field(
         default_factory=WeakValueDictionary
@@ -108,7 +110,10 @@ class ModelPool:
             entry = self._find(recipe)
             entry.users += 1
         try:
-            yield VIEWS[recipe.part](recipe, entry)
+            view = VIEWS[recipe.part](recipe, entry)
+            if recipe.part == "denoiser":
+                view = replace(view, free_bytes=self.free_bytes)
+            yield view
         except (RuntimeError, MemoryError) as error:
             if not _is_out_of_memory(error):
                 raise

@@ -196,6 +196,7 @@ class _Run:
             ),
             guidance=self.guidance,
             groups=groups,
+            most_cells=loaded.most_cells,
         )
         if mask is None:
             return denoise

@@ -1,6 +1,6 @@
 """Loaded diffusion transformers: builds diffusers' classes for a layout and calls them."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -13,7 +13,7 @@ from engine.api.errors import NodeError
 from engine.api.recipe import Hook
 from engine.diffusion.families.base import FluxLayout, Sd3Layout
 from engine.diffusion.latent_space import LatentSpace
-from engine.diffusion.network import sd_alphas_cumprod
+from engine.diffusion.network import cells_that_fit, sd_alphas_cumprod, unknown
 
 if TYPE_CHECKING:
     from diffusers.models.transformers.transformer_flux import FluxTransformer2DModel
@@ -45,11 +45,17 @@ class LoadedTransformer:
     latent_rgb_factors: tuple[tuple[float, ...], ...] | None = None
     native_size: int = 1024
     hooks: tuple[Hook, ...] = ()
+    free_bytes: Callable[[], int | None] = unknown
     parameterization_name: str = "eps"  # what a "discrete" override starts from
     embed_statistics: None = None
     is_joint: bool = True
     vector: tuple[str, ...] = ()
     has_noise_level: bool = False
+
+    @property
+    def most_cells(self) -> int | None:
+        """How many latent cells a call may have now; four of them are one token."""
+        return cells_that_fit(self.free_bytes(), self.model, self.dtype, self.layout.width // 4)
 
     @property
     def alphas_cumprod(self) -> Tensor:

@@ -64,6 +64,17 @@ def test_two_groups_are_one_call() -> None:
     assert [b.groups for b in echo.batches] == [(0, 1)]
 
 
+@pytest.mark.parametrize(("most_cells", "calls"), [(1000, 1), (384 * 2, 1), (384, 2), (0, 2)])
+def test_groups_are_calls_of_their_own_where_memory_is_short(most_cells: int, calls: int) -> None:
+    echo, place = Echo(), target()
+    assert place.latent.shape[-2] * place.latent.shape[-1] == 384
+    entries = resolve([prompt(1.0), prompt(-1.0)], place)
+    x = torch.randn_like(place.latent)
+    cond, uncond = evaluate(echo, entries, x, torch.full((1,), 5.0), most_cells)
+    assert (cond == 1).all() and (uncond == -1).all()
+    assert len(echo.batches) == calls
+
+
 def test_combined_prompts_are_averaged_by_strength() -> None:
     groups = [[*prompt(1.0, strength=3.0), *prompt(5.0)], prompt(0.0)]
     (cond, _), _ = predicted(groups)

@@ -169,6 +169,20 @@ def test_text_stays_as_the_file_holds_it(one: CheckpointParts):
         assert status.mapped_bytes > 1_000_000
 
 
+def test_weights_that_are_not_read_yet_leave_less_room_for_a_batch(one: CheckpointParts):
+    free = 40_000_000
+    pool = ModelPool(free_bytes=lambda: free)
+    with pool.use(one.model) as denoiser:
+        before = denoiser.most_cells
+        denoiser.predict(X, TIME, CONTEXT)
+        weights = sum(p.numel() for p in denoiser.unet.parameters())
+        each = 50 * denoiser.layout.width
+        assert denoiser.most_cells == free // 4 // each
+        assert before == (free // 4 - weights) // each
+    with ModelPool().use(one.model) as denoiser:
+        assert denoiser.most_cells is None
+
+
 def test_precision_is_the_users(one: CheckpointParts):
     pool = ModelPool(precision="bf16")
     with pool.use(one.model) as denoiser:

@@ -42,6 +42,7 @@ class ToyNetwork:
     embed_statistics = None
     sampling = None
     is_joint = False
+    most_cells = None
     device = torch.device("cpu")
     dtype = torch.float32
 
