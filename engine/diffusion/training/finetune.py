@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from engine.api.recipe import Recipe
 from engine.diffusion.training.advice import Signs, Subject, advise_on_subject
@@ -69,7 +69,7 @@ class FineTune(Job):
         data = Batches(self.dataset, options)
         prepared = self.method.prepare(base, torch.Generator().manual_seed(self.seed))
         if self.settings.gradient_checkpointing:
-            save_memory(base)
+            save_memory(base.unet, prepared.net)
 
         def loss_on(data: Batches) -> DenoisingLoss:
             return DenoisingLoss(
@@ -136,7 +136,11 @@ def batch_options(settings: TrainingSettings, base: Base, seed: int) -> BatchOpt
     return replace(options, size_px=options.size_px or base.denoiser.native_size, seed=seed)
 
 
-def save_memory(base: Base) -> None:
-    """Activations are computed again on the way back instead of kept."""
-    base.unet.train()
-    base.unet.enable_gradient_checkpointing()  # pyright: ignore[reportCallIssue]
+def save_memory(*nets: nn.Module) -> None:
+    """Activations of diffusers' networks are computed again on the way back instead of kept."""
+    from diffusers.models.modeling_utils import ModelMixin  # it takes seconds: only where needed
+
+    for net in nets:
+        if isinstance(net, ModelMixin):
+            net.train()
+            net.enable_gradient_checkpointing()

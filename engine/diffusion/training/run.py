@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from safetensors.torch import load_file
 from torch import Tensor
 
+from engine.api.errors import OutOfMemory
 from engine.diffusion.training.advice import MIN_STEPS, Signs, advise
 from engine.diffusion.training.board import Board
 from engine.diffusion.training.held_back import HeldBack
@@ -68,6 +69,8 @@ class Run:
                 on_step=self._on_step,
                 is_over=lambda: held.stops and self.curve.waited >= held.patience,
             )
+        except OutOfMemory as error:
+            raise OutOfMemory(error.message, hint=self.job.settings.what_to_lower()) from error
         finally:
             if self._board is not None:
                 self._board.close()

@@ -80,6 +80,19 @@ class TrainingSettings:
     gradient_checkpointing: bool = False
     checkpoint_every_s: float = 120.0
 
+    def what_to_lower(self) -> str:
+        """What takes memory at these settings, and can take less."""
+        batch, size = self.batches.batch_size, self.batches.size_px
+        ways = [f"the picture size from {size} pixels" if size else "the picture size"]
+        if batch > 1:
+            ways.insert(0, f"the batch size from {batch} (and raise accumulation instead)")
+        words = [f"Lower {', or '.join(ways)}."]
+        if not self.gradient_checkpointing:
+            words.append("Switch gradient checkpointing on.")
+        if self.optimizer.kind != "adafactor":
+            words.append("Adafactor takes less than half of AdamW's memory, a LoRA far less again.")
+        return " ".join(words)
+
     def deciding(self) -> dict[str, Any]:
         """What decides the result's numbers, and nothing else."""
         silent = ("samples", "validation", "records", "checkpoint_every_s")

@@ -90,3 +90,19 @@ def test_pictures_without_conditions_are_told_before_training(tmp_path: Path) ->
     some = Dataset(examples=(*others, replace(first, condition_path=None)))
     with pytest.raises(NodeError, match=r"1 of 3 pictures .* such as 0.png"):
         train(replace(job, dataset=some), POOL, places_of(tmp_path))
+
+
+def test_gradient_checkpointing_covers_both_networks_and_changes_no_loss(tmp_path: Path) -> None:
+    losses: list[list[float]] = []
+    for saves in (False, True):
+        settings = replace(SETTINGS, gradient_checkpointing=saves)
+        job = control_of(tmp_path, settings=settings, steps=2)
+        told: list[float] = []
+        train(job, POOL, places_of(tmp_path), lambda t, told=told: told.append(t.loss))
+        losses.append(told)
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+    job = control_of(tmp_path, settings=replace(SETTINGS, gradient_checkpointing=True))
+    net = job.prepare(POOL, places_of(tmp_path)).net
+    blocks = [m for m in net.modules() if getattr(m, "gradient_checkpointing", False)]
+    assert len(blocks) >= 2
+    assert net.training

@@ -10,13 +10,15 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
-from engine.api.errors import EngineError, ModelError, NodeError, StorageError
+from engine.api.errors import EngineError, ModelError, NodeError, OutOfMemory, StorageError
 from engine.diffusion.checkpoint import open_checkpoint
 from engine.diffusion.lora import add_lora, open_lora
 from engine.diffusion.residency import ModelPool
 from engine.diffusion.text import encode
 from engine.diffusion.training import result_files
+from engine.diffusion.training.data.batches import BatchOptions
 from engine.diffusion.training.data.dataset import Dataset
+from engine.diffusion.training.denoising import DenoisingLoss
 from engine.diffusion.training.job import train
 from engine.diffusion.training.optimizers import OptimizerSettings
 from engine.diffusion.training.report import Telling
@@ -104,7 +106,7 @@ def test_a_checkpoint_opens_like_its_base(tmp_path: Path, pool: ModelPool) -> No
 
 def test_sample_pictures_come_at_fixed_seeds(tmp_path: Path, pool: ModelPool) -> None:
     samples = SampleSettings(prompts=("a cat", "a dog"), every=2, steps=2)
-    job = job_of(tmp_path, METHODS["lora"], settings=replace(SETTINGS, samples=samples))
+    job = job_of(tmp_path, METHODS["lora"], steps=4, settings=replace(SETTINGS, samples=samples))
     told: list[Telling] = []
     train(job, pool, places_of(tmp_path), told.append)
     pictures = {t.step: t.pictures for t in told if t.pictures is not None}
@@ -138,6 +140,21 @@ def test_a_full_disk_is_told_before_anything_is_trained(
         job = job_of(tmp_path, METHODS["lora"])
         train(job, pool, places_of(tmp_path), lambda t: steps.append(t.step))
     assert steps == []
+
+
+def test_out_of_memory_says_what_to_lower_of_these_settings(
+    tmp_path: Path, pool: ModelPool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> Tensor:
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    monkeypatch.setattr(DenoisingLoss, "__call__", full)
+    with pytest.raises(OutOfMemory) as caught:
+        train(job_of(tmp_path, METHODS["lora"]), pool, places_of(tmp_path))
+    assert caught.value.hint.startswith("Lower the batch size from 2 (and raise accumulation")
+    assert "picture size from 64 pixels. Switch gradient checkpointing on." in caught.value.hint
+    frugal = replace(SETTINGS, gradient_checkpointing=True, batches=BatchOptions(size_px=0))
+    assert frugal.what_to_lower().startswith("Lower the picture size. Adafactor")
 
 
 def test_models_that_cannot_be_trained_are_refused(tmp_path: Path, pool: ModelPool) -> None:
