@@ -125,7 +125,8 @@ def latent_colours(latents: Tensor, pictures: np.ndarray) -> list[list[float]]:
     The least-squares fit to the pictures' mean colours below each latent cell.
     Shapes: (N, C, h, w) as the denoiser sees them, (N, H, W, 3) uint8 → C rows of three.
     """
-    cells = adaptive_avg_pool2d(to_tensor(pictures), latents.shape[-2:])
+    height, width = latents.shape[-2:]
+    cells = adaptive_avg_pool2d(to_tensor(pictures), (height, width))
     wanted = cells.movedim(1, -1).reshape(-1, 3)
     given = latents.movedim(1, -1).reshape(-1, latents.shape[1])
     rows = torch.linalg.lstsq(given, wanted).solution
