@@ -42,7 +42,8 @@ def test_it_starts_as_the_encoder_and_adds_nothing(tmp_path: Path) -> None:
 def test_the_hint_network_tells_edge_maps_apart_from_the_start(tmp_path: Path) -> None:
     job = control_of(tmp_path)
     base = open_base(POOL, job.model, job.clip, job.vae)
-    hints: Any = job.method.prepare(base, torch.Generator().manual_seed(1)).net.controlnet_cond_embedding
+    made = job.method.prepare(base, torch.Generator().manual_seed(1))
+    hints: Any = made.net.controlnet_cond_embedding
     lines = torch.zeros(8, 3, 64, 64)
     for n, picture in enumerate(lines):
         picture[:, 4 * n + 8] = 1
