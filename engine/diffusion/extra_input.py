@@ -1,5 +1,5 @@
 """Input channels beside the latent: mask and picture (inpainting), picture (InstructPix2Pix), a
-small picture with noise (x4 upscaler).
+small picture with noise (x4 upscaler), picture and mask in Flux's way (Fill, Canny, Depth).
 """
 
 from collections.abc import Mapping
@@ -7,10 +7,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pixel_unshuffle
 
 from engine.api.errors import NodeError
 from engine.diffusion.latent_ops import repeated
-from engine.diffusion.latent_space import LatentSpace
+from engine.diffusion.latent_space import FLUX, LatentSpace
 from engine.diffusion.network import sd_alphas_cumprod
 from engine.diffusion.noise import steering_generator
 from engine.diffusion.scaling import scale
@@ -38,6 +39,8 @@ def extra_input(
     picture = options.get("concat_latent_image")
     if channels == 0:
         return None
+    if space == FLUX and channels in (latent.shape[1], latent.shape[1] + space.factor**2):
+        return _flux(options.get("concat_mask", noise_mask), picture, latent, channels)
     if channels == latent.shape[1]:
         return torch.zeros_like(latent) if picture is None else _fitted(picture, latent)
     if channels == latent.shape[1] + 1:
@@ -46,7 +49,8 @@ def extra_input(
         return _small_picture(options, latent, seed)
     raise NodeError(
         f"The model takes {channels} channels beside its latent of {latent.shape[1]}.",
-        hint="Only inpainting and InstructPix2Pix models and the x4 upscaler are known.",
+        hint="Known are inpainting and InstructPix2Pix models, Flux Fill, Canny and Depth, and the "
+        "x4 upscaler.",
     )
 
 
@@ -93,6 +97,25 @@ def _inpaint(
     mask = repeated(_sized(mask, latent).round(), latent.shape[0])
     shown = latent if picture is None else space.entered(_fitted(picture, latent))
     return torch.cat([mask, shown], dim=1)
+
+
+def _flux(mask: Tensor | None, picture: Tensor | None, latent: Tensor, channels: int) -> Tensor:
+    """The picture for Flux Canny and Depth; for Flux Fill also the mask, each pixel a channel.
+
+    Source: diffusers (Apache-2.0), FluxControlPipeline and FluxFillPipeline.
+    """
+    shown = torch.zeros_like(latent) if picture is None else _fitted(picture, latent)
+    shown = FLUX.entered(shown)
+    if channels == latent.shape[1]:
+        return shown
+    side = FLUX.factor
+    height, width = (n * side for n in latent.shape[-2:])
+    if mask is None:
+        mask = latent.new_ones(1, 1, height, width)
+    mask = scale(
+        mask.reshape(-1, 1, *mask.shape[-2:]).to(latent), width, height, "bilinear", "center"
+    )
+    return torch.cat([shown, repeated(pixel_unshuffle(mask, side), latent.shape[0])], dim=1)
 
 
 def _fitted(picture: Tensor, latent: Tensor) -> Tensor:

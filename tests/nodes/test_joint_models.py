@@ -12,6 +12,8 @@ from torch import Tensor
 from engine.api.errors import ModelError, NodeError, NotThisFamily
 from engine.api.types import LatentDict
 from engine.config import Config
+from engine.diffusion.extra_input import extra_input
+from engine.diffusion.latent_space import FLUX
 from engine.local import Weft
 from nodes.batch import empty_sd3_latent_image
 from nodes.conditioning import clip_text_encode
@@ -34,10 +36,21 @@ from nodes.loaders import load_checkpoint, load_lora, load_lora_model_only
 from nodes.model_sampling import model_sampling_flux, model_sampling_sd3
 from nodes.parts import load_clip, load_clip_pair, load_clip_triple
 from nodes.sampling import ksampler
-from nodes.vae import vae_decode, vae_encode
+from nodes.vae import (
+    inpaint_model_conditioning,
+    instruct_pix_to_pix_conditioning,
+    vae_decode,
+    vae_encode,
+)
 from tests.nodes.context import Context, context
 from tests.tiny_checkpoint import write_tiny_checkpoint
-from tests.tiny_transformer import save, whole_flux_keys, whole_sd3_keys, write_tokenizer
+from tests.tiny_transformer import (
+    flux_keys,
+    save,
+    whole_flux_keys,
+    whole_sd3_keys,
+    write_tokenizer,
+)
 
 
 @pytest.fixture(scope="module")
@@ -117,6 +130,44 @@ def test_guidance_changes_the_picture_and_can_be_left_out(ctx: Context):
     others = [flux_guidance(prompt, 9.0), flux_disable_guidance(prompt)]
     for other in others:
         assert not torch.allclose(default, sampled(ctx, model, other, prompt), atol=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["canny or depth", "fill"])
+def test_flux_with_a_picture_beside_the_latent(tmp_path: Path, kind: str) -> None:
+    keys = whole_flux_keys()
+    flux_keys(keys, inputs=32 if kind != "fill" else 96)
+    save(tmp_path / "models/checkpoints/a.safetensors", keys)
+    write_tokenizer(tmp_path / "models/text_encoders/t5_tokenizer.json")
+    ctx = context(tmp_path)
+    model, clip, vae = load_checkpoint("a.safetensors", ctx=ctx)
+    text = clip_text_encode("a boat", clip, ctx=ctx)
+    mask = torch.zeros(1, 48, 64)
+    results = [sampled(ctx, model, text, text)]
+    for shade, seen in ((0.2, mask), (0.8, mask), (0.8, mask + 1)):
+        pixels = torch.full((1, 48, 64, 3), shade)
+        if kind == "fill":
+            positive, *_ = inpaint_model_conditioning(text, text, vae, pixels, seen, False, ctx=ctx)
+        else:
+            positive, *_ = instruct_pix_to_pix_conditioning(text, text, vae, pixels, ctx=ctx)
+        results.append(sampled(ctx, model, positive, text))
+    assert all(r.shape == (1, 16, 6, 8) and bool(r.isfinite().all()) for r in results)
+    different = [(results[i] - results[i + 1]).abs().max() > 1e-4 for i in range(3)]
+    assert different == [True, True, kind == "fill"]
+
+
+def test_the_input_of_flux_fill_is_that_of_diffusers() -> None:
+    """The shapes of FluxFillPipeline.prepare_mask_latents, before both pack alike."""
+    torch.manual_seed(0)
+    latent, picture = torch.zeros(2, 16, 6, 8), torch.randn(1, 16, 6, 8)
+    mask = torch.rand(1, 48, 64)
+    options = {"concat_latent_image": picture, "concat_mask": mask}
+    found = extra_input(options, latent, None, 80, FLUX)
+    assert found is not None and found.shape == (2, 80, 6, 8)
+    torch.testing.assert_close(found[:1, :16], (picture - 0.1159) * 0.3611)
+    wanted = mask.view(1, 6, 8, 8, 8).permute(0, 2, 4, 1, 3).reshape(1, 64, 6, 8)
+    assert torch.equal(found[1:, 16:], wanted)
+    empty = extra_input({}, latent, None, 80, FLUX)
+    assert empty is not None and bool((empty[:, 16:] == 1).all())
 
 
 def test_references_change_the_picture_by_their_place(ctx: Context):
