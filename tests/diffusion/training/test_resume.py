@@ -73,17 +73,18 @@ def assert_equal(left: dict[str, Tensor], right: dict[str, Tensor]) -> None:
         assert torch.equal(value, right[key]), key
 
 
-@every_kind
+@pytest.mark.parametrize("name", ["lora_text", "vae"])
 def test_an_interrupted_run_goes_on_bit_for_bit(
     tmp_path: Path, pool: ModelPool, name: str, uninterrupted: Uninterrupted
 ) -> None:
+    """One kind whose data has a position and one with a critic; the way of saving is the loop's."""
     job, places = JOBS[name](tmp_path), places_of(tmp_path)
     with pytest.raises(Cancelled):
         train(job, pool, places, stopping(2, Cancelled()))
     assert not places.result.exists()
     steps: list[int] = []
     path = train(job, pool, places, lambda t: steps.append(t.step))
-    assert steps == [3, 4]
+    assert steps == [3]
     assert_equal(load_file(path), uninterrupted(name))
     assert not (places.runs / job.run).exists()
 
@@ -95,7 +96,7 @@ def test_a_killed_run_goes_on_bit_for_bit(
     steps: list[int] = []
     job = JOBS[name](killed)
     path = train(job, pool, places_of(killed / name), lambda t: steps.append(t.step))
-    assert steps == [2, 3, 4]  # the step in which it was killed is done again
+    assert steps == [2, 3]  # the step in which it was killed is done again
     assert_equal(load_file(path), uninterrupted(name))
 
 

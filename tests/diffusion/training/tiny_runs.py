@@ -88,7 +88,7 @@ def job_of(folder: Path, method: Method, **more: Any) -> FineTune:
         clip=parts.clip,
         vae=parts.vae,
         dataset=dataset_of(folder / "pictures"),
-        steps=4,
+        steps=3,
         seed=5,
         settings=SETTINGS,
     )
@@ -98,7 +98,7 @@ def job_of(folder: Path, method: Method, **more: Any) -> FineTune:
 def upscaler_of(folder: Path, **more: Any) -> UpscalerTraining:
     job = UpscalerTraining(
         dataset=dataset_of(folder / "pictures"),
-        steps=4,
+        steps=3,
         seed=5,
         settings=SETTINGS,
         vae=parts_of(folder).vae,
@@ -126,7 +126,7 @@ def inpainting_of(folder: Path, **more: Any) -> FineTune:
 def vae_of(folder: Path, **more: Any) -> VaeTraining:
     job = VaeTraining(
         dataset=dataset_of(folder / "pictures"),
-        steps=4,
+        steps=3,
         seed=5,
         settings=SETTINGS,
         sizes=VaeSizes(width=8, critic_weight=0.1, structure_weight=0.5),
@@ -138,7 +138,7 @@ def diffusion_of(folder: Path, **more: Any) -> DiffusionTraining:
     parts = parts_of(folder)
     job = DiffusionTraining(
         dataset=dataset_of(folder / "pictures"),
-        steps=4,
+        steps=3,
         seed=5,
         settings=SETTINGS,
         vae=parts.vae,
@@ -151,7 +151,7 @@ def diffusion_of(folder: Path, **more: Any) -> DiffusionTraining:
 def pixels_of(folder: Path, **more: Any) -> PixelTraining:
     job = PixelTraining(
         dataset=dataset_of(folder / "pictures"),
-        steps=4,
+        steps=3,
         seed=5,
         settings=replace(SETTINGS, batches=replace(SETTINGS.batches, size_px=16)),
         sizes=PixelSizes(size_px=16, width=16, multiples=(1, 1), groups=4),
@@ -162,7 +162,7 @@ def pixels_of(folder: Path, **more: Any) -> PixelTraining:
 def vq_of(folder: Path, **more: Any) -> VqTraining:
     job = VqTraining(
         dataset=dataset_of(folder / "pictures"),
-        steps=4,
+        steps=3,
         seed=5,
         settings=replace(SETTINGS, batches=replace(SETTINGS.batches, size_px=32)),
         sizes=VqSizes(width=8, multiples=(1, 2), codes=16, groups=2),
