@@ -5,12 +5,14 @@ import importlib.metadata
 import json
 import platform
 import sys
+import tomllib
 from pathlib import Path
 from typing import Any, cast
 
 import psutil
 from aiohttp import web
 
+from engine.config import ROOT
 from engine.server.bodies import BadRequest, Json, NotFound, flag_field, read_object, text_field
 from engine.server.prompt_routes import answer
 from engine.server.routes import HUB, SERVICES, Query, Route
@@ -119,7 +121,7 @@ async def system_stats(request: web.Request) -> web.Response:
                 "ram_total": memory.total,
                 "ram_free": memory.available,
                 "comfyui_version": "0.3.76",  # the wire format's, which clients ask for
-                "weft_version": _version("weft") or "0.1.0",
+                "weft_version": _own_version(),
                 "python_version": sys.version,
                 "pytorch_version": _version("torch") or "",
                 "embedded_python": False,
@@ -129,6 +131,12 @@ async def system_stats(request: web.Request) -> web.Response:
             "devices": [{**cpu, **device} for device in services.devices] or [cpu],
         }
     )
+
+
+def _own_version() -> str:
+    """The release, which has its one home in pyproject.toml."""
+    text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    return tomllib.loads(text)["project"]["version"]
 
 
 def _version(package: str) -> str | None:

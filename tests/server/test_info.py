@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from engine.config import ROOT
 from engine.server.app import all_routes
 from engine.server.openapi import describe
 from tests.server.conftest import Open, Site
@@ -24,6 +25,7 @@ async def test_the_machine(site: Site):
     assert {"os", "ram_total", "ram_free", "python_version", "pytorch_version", "argv"} <= set(
         stats["system"]
     )
+    assert f'version = "{stats["system"]["weft_version"]}"' in (ROOT / "pyproject.toml").read_text()
     device = stats["devices"][0]
     assert {"name", "type", "index", "vram_total", "vram_free"} <= set(device)
 
