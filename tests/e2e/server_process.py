@@ -117,7 +117,7 @@ class ServerProcess:
         assert status == 200, answer
         return answer["prompt_id"]
 
-    def wait_for(self, job_id: str, *, timeout_s: float = 60) -> dict[str, Any]:
+    def wait_for(self, job_id: str, *, timeout_s: float = 240) -> dict[str, Any]:
         """The history entry of a job, once it has ended."""
         deadline = time.monotonic() + timeout_s
         while not (entry := self.get(f"/history/{job_id}").get(job_id)):
@@ -128,7 +128,7 @@ class ServerProcess:
     def run(self, prompt: dict[str, Any], **more: Any) -> dict[str, Any]:
         return self.wait_for(self.queue_prompt(prompt, **more))
 
-    def wait_for_message(self, fits: Callable[[dict[str, Any]], bool], *, timeout_s: float = 60):
+    def wait_for_message(self, fits: Callable[[dict[str, Any]], bool], *, timeout_s: float = 120):
         """The first websocket message that fits; a client that comes late gets the state first."""
 
         async def listen() -> dict[str, Any]:

@@ -113,7 +113,7 @@ def test_a_job_goes_on_by_itself_after_everything_was_killed(
     time.sleep(0.5)  # results are written behind
     server.kill_everything()
     again = start_server()
-    entry = again.wait_for(job, timeout_s=100)
+    entry = again.wait_for(job)
     assert entry["status"]["status_str"] == "success"
     assert states(entry)["3"] == "disk"
     assert states(entry)["13"] == "ran"

@@ -51,7 +51,7 @@ def test_it_runs(server: ServerProcess, template: dict[str, Any]) -> None:
         assert server.post("/weft/grid", {**body, "axes": template["grid"], "dry_run": True})[
             "count"
         ]
-        entry = server.wait_for(server.post("/weft/grid", body)["prompt_id"], timeout_s=110)
+        entry = server.wait_for(server.post("/weft/grid", body)["prompt_id"])
         assert entry["outputs"]["grid"]["files"]
     else:
         entry = server.run(short(prompt), strict=True)
