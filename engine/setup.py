@@ -202,8 +202,7 @@ def _pip_command() -> list[str]:
 
 def _pip(arguments: Sequence[str], say: Say) -> None:
     """Run pip with one progress line; finished downloads stay in pip's cache for a second try."""
-    # Python compiles what is imported when it is; all at once takes longer than the unpacking.
-    command = [*_pip_command(), *arguments, "--no-compile"]
+    command = [*_pip_command(), *arguments]
     if "--upgrade" not in arguments:
         command += ["--progress-bar", "raw"]
     process = subprocess.Popen(

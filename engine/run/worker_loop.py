@@ -20,7 +20,7 @@ from engine.run.core import JobRequest
 from engine.run.failures import error_report
 from engine.run.link import Frame, Json, WorkerLink
 
-PREPARE_S = 2.0  # after the start; a person who waits for a job gets that first
+PREPARE_S = 5.0  # after the start; a person who waits for a job gets that first
 
 Task = JobRequest | Callable[[], None]
 

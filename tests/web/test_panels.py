@@ -149,7 +149,7 @@ def test_a_foreign_picture_opens_with_what_is_missing(page: Page) -> None:
 
 def test_templates_open_and_run(page: Page) -> None:
     show_panel(page, "Templates")
-    page.get_by_role("button", name="Inpaint").click()
+    page.get_by_role("button", name="Inpaint Paints only").click()
     expect(page.get_by_role("tab", name="Inpaint")).to_be_visible()
     run_workflow(page)
     show_panel(page, "Gallery")
