@@ -36,6 +36,7 @@ _BASES: Mapping[str, str] = {  # what LoRA files and others say in their metadat
     "sd_v2": "sd2",
     "sdxl_base_v1-0": "sdxl",
     "flux-1-dev": "flux",
+    "sd1": "sd1",  # what models trained here say
 }
 
 # Parts of tensor names that only this kind of model has, the most telling first.
@@ -77,10 +78,10 @@ def family_of(path: Path) -> tuple[str, str]:
         return "", "It is no whole safetensors file."
     metadata: object = header.get("__metadata__")
     told = cast(Json, metadata) if isinstance(metadata, dict) else {}
-    if isinstance(told.get("weft.family"), str):
-        return told["weft.family"], ""
     mark = next((family for key, family in _MARKS.items() if key in header), "")
-    names = (told.get("modelspec.architecture"), told.get("ss_base_model_version"))
+    names = (
+        told.get(k) for k in ("weft.family", "modelspec.architecture", "ss_base_model_version")
+    )
     base = next((_BASES[n.split("/")[0]] for n in map(str, names) if n.split("/")[0] in _BASES), "")
     return mark or base, ""
 
