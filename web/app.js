@@ -236,7 +236,12 @@ export function createApp(root) {
         shortcut: "Alt+W",
         run: () => bar.closeTab(store.get().tabId),
       },
-      { id: "file.default", title: "Open the first workflow", group: "File", run: async () => openFirst(await api.defaultWorkflow()) },
+      {
+        id: "file.default",
+        title: "Open the first workflow",
+        group: "File",
+        run: async () => openFirst(await api.defaultWorkflow()),
+      },
       {
         id: "app.refresh",
         title: "Read node types and files again",
@@ -342,8 +347,11 @@ export function createApp(root) {
 
   async function start() {
     const shelf = browserShelf("weft-journal");
-    const latest = askLatest();
-    const [info, held] = await Promise.all([api.objectInfo(), holdSession(), latest]);
+    const [info, held, latest] = await Promise.all([
+      api.objectInfo(),
+      holdSession(),
+      askLatest(),
+    ]);
     store.setSpecs(info);
     const journal = createJournal({ store, shelf, ...held });
     const { own, left } = await journal.recover();
@@ -354,7 +362,7 @@ export function createApp(root) {
     const active = own.findIndex((tab) => tab.isActive);
     if (active >= 0) store.showTab(store.get().tabs[active].id);
     if (left.length > 0) context.notices.toast("Unsaved work was restored.", { kind: "good" });
-    if (own.length + left.length === 0) await openLatest(await latest);
+    if (own.length + left.length === 0) await openLatest(latest);
     else showPastRuns().catch(() => undefined); // the server is gone again: nothing to show
     journal.follow();
     document.addEventListener("visibilitychange", () => void journal.flush());

@@ -6,7 +6,6 @@ named imports and exports, each at the start of a line, and no cycles.
 """
 
 import re
-from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 _IMPORT = re.compile(r'^import (?:\{([^}]*)\} from )?"(\.[^"]+)";\n', re.MULTILINE)
@@ -19,9 +18,9 @@ def bundle(folder: Path, entry: str) -> str:
 
     Raises: ValueError for a cycle, which has no order.
     """
-    names = list(dict.fromkeys(_in_order(folder, entry, ())))
-    numbers = {name: at for at, name in enumerate(names)}
-    return "".join(_scope(folder, name, numbers) for name in names)
+    numbers: dict[str, int] = {}
+    _number(folder, entry, numbers, ())
+    return "".join(_scope(folder, name, numbers) for name in numbers)
 
 
 def modules_of(folder: Path) -> list[Path]:
@@ -29,16 +28,18 @@ def modules_of(folder: Path) -> list[Path]:
     return sorted(folder.rglob("*.js"))
 
 
-def _in_order(folder: Path, name: str, above: tuple[str, ...]) -> Iterator[str]:
-    """What a module imports, then itself, then what it imports later."""
+def _number(folder: Path, name: str, numbers: dict[str, int], above: tuple[str, ...]) -> None:
+    """Count what a module imports, then itself, then what it imports later."""
     if name in above:
         raise ValueError(f"modules import each other: {' → '.join((*above, name))}")
+    if name in numbers:
+        return
     text = (folder / name).read_text(encoding="utf-8")
     for found in _IMPORT.finditer(text):
-        yield from _in_order(folder, _resolve(name, found[2]), (*above, name))
-    yield name
+        _number(folder, _resolve(name, found[2]), numbers, (*above, name))
+    numbers[name] = len(numbers)
     for found in _LAZY.finditer(text):
-        yield from _in_order(folder, _resolve(name, found[1]), ())
+        _number(folder, _resolve(name, found[1]), numbers, ())
 
 
 def _scope(folder: Path, name: str, numbers: dict[str, int]) -> str:

@@ -37,8 +37,8 @@ async def page_file(request: web.Request) -> web.StreamResponse:
     if path is None:
         raise NotFound(f"There is no {request.method} {request.path[:200]}.")
     if (folder, name) == (WEB, ENTRY) and not request.app[CONFIG].dev:
-        modules = modules_of(WEB)
-        return _send(request, path, _tag(*modules), lambda: _bundle(_tag(*modules)))
+        tag = _tag(*modules_of(WEB))
+        return _send(request, path, tag, lambda: _bundle(tag))
     return send_file(request, path)
 
 
@@ -87,8 +87,9 @@ def _headers(request: web.Request, path: Path) -> dict[str, str]:
 
 def _tag(*paths: Path) -> str:
     """A word that changes when one of the files does."""
-    stats = [(path.name, path.stat().st_mtime_ns, path.stat().st_size) for path in paths]
-    return hashlib.sha256(repr(stats).encode()).hexdigest()[:16]
+    stats = [path.stat() for path in paths]
+    told = [(path.name, s.st_mtime_ns, s.st_size) for path, s in zip(paths, stats, strict=True)]
+    return hashlib.sha256(repr(told).encode()).hexdigest()[:16]
 
 
 @lru_cache(maxsize=1)

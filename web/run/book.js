@@ -368,9 +368,19 @@ export function createBook() {
    * @returns {Job | null}
    */
   function jobOf(documentId) {
+    return newest(documentId, () => true);
+  }
+
+  /**
+   * @param {string | null} documentId
+   * @param {(of: Job) => unknown} hasIt
+   * @returns {Job | null}
+   */
+  function newest(documentId, hasIt) {
     let best = null;
     for (const of of jobs.values()) {
-      if (of.documentId === documentId && (best === null || rank(of) >= rank(best))) best = of;
+      if (of.documentId !== documentId || !hasIt(of)) continue;
+      if (best === null || rank(of) >= rank(best)) best = of;
     }
     return best;
   }
@@ -382,11 +392,7 @@ export function createBook() {
    * @returns {{jobId: string, nodeId: string, steps: number[]} | null}
    */
   function filmOf(documentId, nodeId) {
-    let best = null;
-    for (const of of jobs.values()) {
-      const isOne = of.documentId === documentId && of.nodes.get(nodeId)?.steps.length;
-      if (isOne && (best === null || rank(of) >= rank(best))) best = of;
-    }
+    const best = newest(documentId, (of) => of.nodes.get(nodeId)?.steps.length);
     const steps = best?.nodes.get(nodeId)?.steps;
     return best && steps ? { jobId: best.id, nodeId, steps } : null;
   }
@@ -398,11 +404,7 @@ export function createBook() {
    * @returns {FileRef[]}
    */
   function picturesOf(documentId, nodeId) {
-    let best = null;
-    for (const of of jobs.values()) {
-      const isOne = of.documentId === documentId && of.nodes.get(nodeId)?.images.length;
-      if (isOne && (best === null || rank(of) >= rank(best))) best = of;
-    }
+    const best = newest(documentId, (of) => of.nodes.get(nodeId)?.images.length);
     return best?.nodes.get(nodeId)?.images ?? [];
   }
 
