@@ -24,7 +24,7 @@ from engine.diffusion.training.data.cache import ContentStore
 from engine.diffusion.training.data.loading import Source
 from engine.diffusion.training.data.report import check
 from engine.diffusion.training.data.sheet import contact_sheet
-from engine.diffusion.training.data.tensors import from_images, to_images
+from engine.diffusion.training.data.tensors import from_images, to_images, with_conditions
 from engine.text.layout import count
 from nodes.sampling import Seed
 
@@ -305,6 +305,20 @@ def set_captions(
 
 
 @node(
+    "SetConditionImages",
+    title="Set Condition Images",
+    category=_CATEGORY,
+    search=("controlnet", "conditioning_image", "edges", "depth", "pose", "preprocessor"),
+    takes_lists=True,
+)
+def set_condition_images(dataset: Dataset, images: Image, ctx: RunContext) -> Dataset:
+    """Gives each picture a condition picture, for a ControlNet to learn from: put a preprocessor,
+    such as Canny, between Dataset to Images and this node."""
+    (whole,), all_images = cast(tuple[list[Any], list[Any]], (dataset, images))  # takes_lists
+    return with_conditions(whole, all_images, _store(ctx))
+
+
+@node(
     "DatasetToImages",
     title="Dataset to Images",
     category=_CATEGORY,
@@ -373,6 +387,7 @@ NODES = [
     dataset_options,
     edit_captions,
     set_captions,
+    set_condition_images,
     dataset_to_images,
     dataset_report,
     preview_dataset,

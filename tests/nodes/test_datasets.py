@@ -298,6 +298,23 @@ def test_captions_from_another_node(ctx: Context) -> None:
     assert texts(edited)[0] == f"sks, brightness {said[0][5:]}"
 
 
+def test_condition_pictures_from_a_preprocessor(ctx: Context) -> None:
+    for number in range(2):
+        put(folder(ctx), f"{number}.png", number)
+    data = load(ctx)
+    images, _ = nodes.dataset_to_images(data, ctx=ctx)
+    drawn = [1 - image for image in images]
+    told = nodes.set_condition_images([data], drawn, ctx=ctx)  # type: ignore[arg-type]
+    batch = Batches(told, BatchOptions(size_px=48, batch_size=2)).next()
+    assert batch.conditions is not None
+    assert torch.allclose(batch.conditions, (1 - batch.pixels) / 2, atol=1 / 128)
+    assert told.digest != data.digest
+    with pytest.raises(NodeError, match="1 condition pictures for 2 pictures"):
+        nodes.set_condition_images([data], drawn[:1], ctx=ctx)  # type: ignore[arg-type]
+    with pytest.raises(NodeError, match="proportions differ"):
+        nodes.set_condition_images([data], [x[:, :20] for x in drawn], ctx=ctx)  # type: ignore[arg-type]
+
+
 def test_options_split_and_subset(ctx: Context) -> None:
     for number in range(4):
         put(folder(ctx), f"{number}.png", number)

@@ -98,7 +98,7 @@ def require_conditions(dataset: Dataset) -> None:
             f"{len(without)} of {len(dataset)} pictures have no condition picture, such as "
             f"{without[0]}: a ControlNet learns what to make of them.",
             hint="Give each one in the column 'conditioning_image' of metadata.jsonl, or make "
-            "them with the node that draws edges.",
+            "them of the pictures: Dataset to Images, Canny, Set Condition Images.",
         )
 
 

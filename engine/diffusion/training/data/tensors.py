@@ -2,7 +2,8 @@
 
 import hashlib
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from PIL import Image
@@ -49,6 +50,32 @@ def from_images(
             )
         )
     return Dataset(examples=tuple(examples), name="class images" if is_class else "images")
+
+
+def with_conditions(dataset: Dataset, images: Sequence[Tensor], store: ContentStore) -> Dataset:
+    """The dataset with a condition picture for each picture, in its order.
+
+    Shapes: images of any batches (B, H, W, C) 0..1, with the pictures' proportions.
+    Raises: NodeError when there are more or fewer, or when one has other proportions, StorageError.
+    """
+    singles = [image for batch in images for image in batch]
+    if len(singles) != len(dataset):
+        raise NodeError(
+            f"There are {len(singles)} condition pictures for {len(dataset)} pictures.",
+            hint="Make one of each picture that 'Dataset to Images' gives.",
+        )
+    examples: list[Example] = []
+    for example, image in zip(dataset.examples, singles, strict=True):
+        height, width = image.shape[:2]
+        if abs(width * example.height_px - height * example.width_px) > max(width, height):
+            raise NodeError(
+                f"The condition picture of {example.path.name} is {width} × {height}, the picture "
+                f"{example.width_px} × {example.height_px}: the proportions differ.",
+                hint="Make it of the picture itself, without cropping.",
+            )
+        path, digest = stored_picture(to_pil(image[..., :3]), store)
+        examples.append(replace(example, condition_path=path, condition_digest=digest))
+    return replace(dataset, examples=tuple(examples))
 
 
 def stored_picture(picture: Image.Image, store: ContentStore) -> tuple[Path, str]:
