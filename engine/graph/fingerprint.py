@@ -8,7 +8,6 @@ it (but for node types that ask for theirs), so that the same work has the same 
 import hashlib
 import json
 import math
-import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
@@ -16,13 +15,10 @@ from engine.api.errors import EngineError
 from engine.graph.catalogue import Catalogue
 from engine.graph.prompt import Constant, Graph, Link, Node, shorten, shown
 from engine.graph.values import annotated
-from engine.text.lora_tags import START, lora_tags
 
 FileDigest = Callable[[str, str], str]
 IsChanged = Callable[[Node], object]
 
-_EMBEDDING = re.compile(r"embedding:([^\s,()\[\]{}|:]+)")
-_EMBEDDING_ENDINGS = ("", ".safetensors", ".pt", ".bin")
 _LONG = 200  # longer constants stand in the parts as their hash
 _EXACT = 1 << 53  # whole numbers that a float holds exactly
 
@@ -78,15 +74,13 @@ class Fingerprinter:
             if type(value) is Link:
                 lines.append(f"L {name!r} {parents[value.node_id].key}:{value.index}")
             elif isinstance(value, str) and name in entry.file_folders:
-                digest = self._digest_of(entry.file_folders[name], value)
+                digest = self.digest_of(entry.file_folders[name], value)
                 is_volatile = is_volatile or digest is None
                 lines.append(f"F {name!r} {digest}")
             elif type(value) is int and name in entry.float_inputs and abs(value) <= _EXACT:
                 lines.append(f"C {name!r} {float(value)!r}")
             else:
                 lines.append(f"C {name!r} {_constant(value)}")
-            if isinstance(value, str) and ("embedding:" in value or START in value):
-                lines.append(f"M {name!r} {self._named_in(value)}")
         for place in spec.reads:
             lines.append(f"R {place!r} {self._digest_of_place(place, node)}")
         if spec.has_is_changed:
@@ -101,29 +95,34 @@ class Fingerprinter:
         key = hashlib.sha256(parts.encode()).hexdigest()
         return Key(key=key, parts=parts, is_volatile=is_volatile)
 
-    def _named_in(self, text: str) -> list[str | None]:
-        """What the files hold that a text names, as embeddings or in LoRA tags, found or not."""
-        names = [name + end for name in _EMBEDDING.findall(text) for end in _EMBEDDING_ENDINGS]
-        found = [self._digest_of("embeddings", name) for name in names]
-        try:
-            tags = lora_tags(text)
-        except EngineError:  # the node that reads them says so
-            tags = ()
-        return [*found, *(self._digest_of("loras", n) for tag in tags for n in tag.file_names)]
+    def stands_for(self, node: Node, folder: str, name: str) -> bool:
+        """Whether a node's key stands for a file under that name."""
+        entry = self._catalogue.entry(node.class_type)
+        if entry is None:
+            return False
+        folders = entry.file_folders
+        is_chosen = any(folders.get(n) == folder and v == name for n, v in node.inputs.items())
+        return is_chosen or (folder, name) in [_place(read, node) for read in entry.spec.reads]
 
-    def _digest_of_place(self, place: str, node: Node) -> str | None:
-        """What a file holds that a node type reads beside its inputs; None if it is not there."""
-        for name, value in node.inputs.items():
-            place = place.replace(f"{{{name}}}", value if isinstance(value, str) else "")
-        folder, _, name = place.partition("/")
-        return self._digest_of(folder, name) if name else None
-
-    def _digest_of(self, folder: str, value: str) -> str | None:
-        folder, file = annotated(folder, value)
+    def digest_of(self, folder: str, name: str) -> str | None:
+        """What a file holds now; None if it is not there."""
+        folder, file = annotated(folder, name)
         try:
             return self._file_digest(folder, file)
         except EngineError:
             return None
+
+    def _digest_of_place(self, read: str, node: Node) -> str | None:
+        folder, name = _place(read, node)
+        return self.digest_of(folder, name) if name else None
+
+
+def _place(read: str, node: Node) -> tuple[str, str]:
+    """Folder and name of a file that a node type reads beside its inputs."""
+    for name, value in node.inputs.items():
+        read = read.replace(f"{{{name}}}", value if isinstance(value, str) else "")
+    folder, _, name = read.partition("/")
+    return folder, name
 
 
 def fingerprint(
@@ -204,7 +203,7 @@ def _by_name(parts: str) -> dict[tuple[str, str], str]:
         if kind in ("L", "F", "C"):
             name, value = _split_name(rest)
             found["input", name] = f"{kind} {value}"
-        elif kind in ("M", "R"):
+        elif kind == "R":
             name, found_value = _split_name(rest)
             found[kind, name] = found_value
         else:
@@ -235,8 +234,6 @@ def _reason(
         return "the node's id changed"
     if kind == "V":
         return "it ran in every job before"
-    if kind == "M":
-        return f"an embedding or LoRA named in input {name} changed"
     if kind == "R":
         return f"{name} changed, which the node reads"
     if new is None:

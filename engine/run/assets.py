@@ -44,6 +44,8 @@ _MARKED_TIMES: Mapping[str, str] = {
     "year": "%Y", "month": "%m", "day": "%d", "hour": "%H", "minute": "%M", "second": "%S"
 }  # fmt: skip
 
+Note = Callable[[str, str], None]  # folder and name
+
 
 class Assets:
     """The files of one worker; `view` gives what a node call may do with them.
@@ -132,11 +134,21 @@ class Assets:
             return False
 
     def view(
-        self, job_id: str, node_id: str, call_index: int, prompt: Callable[[], Mapping[str, Any]]
+        self,
+        job_id: str,
+        node_id: str,
+        call_index: int,
+        prompt: Callable[[], Mapping[str, Any]],
+        note: Note = lambda _, __: None,
     ) -> "CallFiles":
-        """The files as one call of a node sees them."""
+        """The files as one call of a node sees them; `note` is told which it asks for by name."""
         return CallFiles(
-            assets=self, job_id=job_id, node_id=node_id, call_index=call_index, prompt=prompt
+            assets=self,
+            job_id=job_id,
+            node_id=node_id,
+            call_index=call_index,
+            prompt=prompt,
+            note=note,
         )
 
     def reserve(
@@ -165,8 +177,10 @@ class CallFiles:
     node_id: str
     call_index: int
     prompt: Callable[[], Mapping[str, Any]]
+    note: Note
 
     def resolve(self, folder: str, name: str) -> Path:
+        self.note(folder, name)
         return self.assets.resolve(folder, name)
 
     def below(self, folder: str, name: str) -> Mapping[str, Path]:

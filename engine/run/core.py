@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
+from functools import partial
 from queue import SimpleQueue
 from threading import Event
 from typing import TYPE_CHECKING, Any, Protocol
@@ -35,6 +36,7 @@ from engine.run.failures import error_report
 from engine.run.keys import PastKeys, RunKeys
 from engine.run.loop import LoopThread
 from engine.run.peek import Peeked, peek, reading_limit
+from engine.run.reads import ReadFiles
 from engine.run.store import Caches
 from engine.run.task import Completion, RunParts
 from engine.run.texts import MadeTexts
@@ -57,7 +59,12 @@ class JobFiles(Protocol):
     def file_digest(self, folder: str, name: str, check: Callable[[], None]) -> str: ...
 
     def view(
-        self, job_id: str, node_id: str, call_index: int, prompt: Callable[[], Mapping[str, Any]]
+        self,
+        job_id: str,
+        node_id: str,
+        call_index: int,
+        prompt: Callable[[], Mapping[str, Any]],
+        note: Callable[[str, str], None],
     ) -> Files: ...
 
 
@@ -226,12 +233,19 @@ class WorkerCore:
         texts = MadeTexts(graph, self._catalogue, outputs)
         wanted = (*texts.sources, *(i for i in outputs if i not in texts.sources))
         keys = RunKeys(graph, wanted, maker, self._past)
+        reads = ReadFiles(maker)
 
         def prompt(node_id: str) -> Mapping[str, Any]:
             return job.prompt if node_id in graph.nodes else run.prompt()
 
         def make_context(node_id: str, display_id: str, call_index: int) -> RunContext:
-            files = self._files.view(job.job_id, node_id, call_index, lambda: prompt(node_id))
+            files = self._files.view(
+                job.job_id,
+                node_id,
+                call_index,
+                prompt=lambda: prompt(node_id),
+                note=partial(reads.note, node_id),
+            )
             return NodeContext(scope=scope, node_id=node_id, display_id=display_id, files=files)
 
         scope = JobScope(
@@ -255,6 +269,7 @@ class WorkerCore:
                 catalogue=self._catalogue,
                 find_type=self._registry.get,
                 keys=keys,
+                reads=reads,
                 store=self._caches,
                 make_context=make_context,
                 emit=self._emit,

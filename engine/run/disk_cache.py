@@ -338,7 +338,9 @@ def _packed(result: Result, codecs: CodecTable) -> bytes | None:
     if ui is None or ui[0] != "json":
         return None
     bodies.append(ui[1])
-    head = json.dumps({"outputs": outputs, "ui": len(ui[1]), "seconds": result.seconds}).encode()
+    reads = [(*place, digest) for place, digest in result.reads.items()]
+    told = {"outputs": outputs, "ui": len(ui[1]), "seconds": result.seconds, "reads": reads}
+    head = json.dumps(told).encode()
     return b"".join([len(head).to_bytes(4, "big"), head, *bodies])
 
 
@@ -353,4 +355,5 @@ def _unpacked(data: bytes, codecs: CodecTable) -> Result:
             start += length
         outputs.append(values)
     ui = json.loads(data[start : start + head["ui"]].decode("utf-8", "surrogatepass"))
-    return Result(outputs=tuple(outputs), ui=ui, seconds=head["seconds"])
+    reads = {(folder, name): digest for folder, name, digest in head["reads"]}
+    return Result(outputs=tuple(outputs), ui=ui, seconds=head["seconds"], reads=reads)

@@ -93,7 +93,11 @@ class Run:
         found = self._parts.store.find(self._parts.keys.of(node_id))
         if found is None:
             return False
+        if not self._parts.keys.is_current(node_id, found[0].reads):
+            self._parts.store.drop(self._parts.keys.of(node_id))
+            return False
         self._results[node_id], self._cached[node_id] = found
+        self._parts.reads.found(node_id, found[0].reads)
         return True
 
     def _announce_cached(self, *, with_unvisited: bool = False) -> None:
@@ -427,7 +431,8 @@ class Run:
             return
         seconds = time.perf_counter() - task.started_s if task.is_expanded else task.seconds
         ui = self._shown(task, with_inner=True)
-        result = Result(outputs=outputs, ui=ui, seconds=seconds)
+        reads = self._parts.reads.made_of(node_id, _sources(task), self._plan.graph)
+        result = Result(outputs=outputs, ui=ui, seconds=seconds, reads=reads)
         self._results[node_id] = result
         stops = [call for call in task.calls if isinstance(call, Blocked)]
         message = next((stop.message for stop in stops if stop.message), None)
@@ -504,6 +509,14 @@ class Run:
     def _check_cancelled(self) -> None:
         if self._parts.is_cancelled():
             raise Cancelled
+
+
+def _sources(task: Task) -> list[str]:
+    """The nodes whose results went into that of a task, inner ones too."""
+    links = [v for v in task.node.inputs.values() if type(v) is Link]
+    expanded = [call for call in task.calls if isinstance(call, Expanded)]
+    links += [v for call in expanded for v in call.result if type(v) is Link]
+    return [link.node_id for link in links] + [i for call in expanded for i in call.sinks]
 
 
 async def _settled(item: Any) -> NodeOutput | Blocked:

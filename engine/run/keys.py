@@ -11,6 +11,7 @@ from engine.api.errors import GraphInvalid
 from engine.graph.fingerprint import Fingerprinter, Key, explain
 from engine.graph.prompt import Graph, Node
 from engine.graph.walk import Walk, walk
+from engine.run.reads import Reads
 
 _REMEMBERED = 20_000
 _STORED = 2_000
@@ -65,6 +66,7 @@ class RunKeys:
         self._maker = maker
         self._past = past
         self._keys: dict[str, Key] = {}
+        self._replaced: dict[str, str] = {}  # nodes whose kept result no longer counts, and why
         self.order = self._order(walk(graph, outputs))
         self._make(self.order)
 
@@ -78,12 +80,22 @@ class RunKeys:
         found = walk(graph, needed, lambda n: n.inputs if n.id in self._keys else ())
         self._make(self._order(found))
 
+    def is_current(self, node_id: str, reads: Reads) -> bool:
+        """Whether the files that a kept result was made of are as they were."""
+        for (folder, name), digest in reads.items():
+            if self._maker.digest_of(folder, name) != digest:
+                self._replaced[node_id] = f"{name} in {folder} changed, which was read"
+                return False
+        return True
+
     def is_as_before(self, node_id: str) -> bool:
         """Whether a node's key is that of the last run that needed it."""
         return self._past.parts_of(self._graph.nodes[node_id]) == self._keys[node_id].parts
 
     def reason(self, node_id: str) -> str:
         """Why a node has to run, in words."""
+        if node_id in self._replaced:
+            return self._replaced[node_id]
         node = self._graph.nodes[node_id]
         return explain(self._past.parts_of(node), self._keys[node_id].parts, node, self._graph)
 

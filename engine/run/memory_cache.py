@@ -2,18 +2,24 @@
 
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from threading import Lock
 from typing import Any
+
+from engine.run.reads import Place, Reads
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
-    """What a node gave: per output its list of values (one item unless mapped), and its `ui`."""
+    """What a node gave: per output its list of values (one item unless mapped), and its `ui`.
+
+    `reads` are the files that went into it beside those of its key (see `engine.run.reads`).
+    """
 
     outputs: tuple[list[Any], ...] = ()
     ui: Mapping[str, Any] | None = None
     seconds: float = 0.0
+    reads: Reads = field(default_factory=dict[Place, str | None])
 
 
 class MemoryCache:

@@ -32,16 +32,16 @@ def peek(
     """
     keys = RunKeys(graph, (node_id,), maker, past)
     found = caches.look(keys.of(node_id))
-    if found is None:
-        return Peeked(values=None, words=_why(keys, node_id))
+    if found is None or not keys.is_current(node_id, found[0].reads):
+        return Peeked(values=None, words=_why(keys, node_id, was_kept=found is not None))
     result, record = found
     if not 0 <= output < len(result.outputs):
         return Peeked(values=None, words=f"{graph.label(node_id)} gave no such output.")
     return Peeked(values=result.outputs[output], words=record.reason, seconds=result.seconds)
 
 
-def _why(keys: RunKeys, node_id: str) -> str:
-    if keys.is_as_before(node_id):
+def _why(keys: RunKeys, node_id: str, *, was_kept: bool) -> str:
+    if keys.is_as_before(node_id) and not was_kept:
         return "It is no longer in the cache. Run again to see it."
     reason = keys.reason(node_id)
     return "It is not computed yet." + ("" if reason == "first run" else f" Since then: {reason}.")

@@ -13,6 +13,7 @@ from engine.graph.prompt import Graph, Node
 from engine.run.keys import RunKeys
 from engine.run.loop import LoopThread
 from engine.run.memory_cache import Result
+from engine.run.reads import ReadFiles
 
 
 class ResultStore(Protocol):
@@ -86,6 +87,7 @@ class RunParts:
     catalogue: Catalogue
     find_type: Callable[[str], NodeType]
     keys: RunKeys
+    reads: ReadFiles
     store: ResultStore
     make_context: Callable[[str, str, int], RunContext]  # node id, display id, number of the call
     emit: Callable[[RunEvent], None]

@@ -5,14 +5,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from PIL import Image
+from safetensors.torch import save_file
 
 from engine.api.errors import EngineError, GraphInvalid
 from engine.commands import run, validate
 from engine.config import ROOT, Config
 from engine.diffusion.image_writing import FORMATS
 from engine.local import Weft
-from tests.tiny_checkpoint import write_tiny_checkpoint
+from tests.tiny_checkpoint import write_tiny_checkpoint, write_tiny_lora
 
 
 @pytest.fixture(scope="module")
@@ -83,6 +85,33 @@ def test_a_file_that_is_no_workflow_says_so(weft: Weft, tmp_path: Path, content:
     path.write_text(content, encoding="utf-8")
     with pytest.raises(EngineError, match=r"x\.json holds no"):
         weft.load(path)
+
+
+@pytest.mark.parametrize("parts", [("a boat <lora:", "ink:1>"), ("a boat embedding:", "ink")])
+def test_a_replaced_file_counts_though_a_node_makes_the_text(
+    weft: Weft, base: Path, parts: tuple[str, str]
+):
+    """Neither part alone names the file."""
+    workflow = weft.load(base / "workflow.json")
+    joined = {"string_a": parts[0], "string_b": parts[1], "delimiter": ""}
+    tags = {"model": ["4", 0], "clip": ["4", 1], "tagged_text": ["20", 0]}
+    workflow.prompt["20"] = {"class_type": "StringConcatenate", "inputs": joined}
+    workflow.prompt["21"] = {"class_type": "LoraTags", "inputs": tags}
+    workflow.prompt["3"]["inputs"]["model"] = ["21", 0]
+    workflow.prompt["6"]["inputs"] = {"clip": ["21", 1], "text": ["21", 2]}
+    pictures: list[bytes] = []
+    for seed in (1, 1, 2):
+        for folder in ("loras", "embeddings"):
+            path = base / "models" / folder / "ink.safetensors"
+            path.parent.mkdir(exist_ok=True)
+            new = path.with_suffix(".new")
+            write_tiny_lora(new, seed=seed)
+            if folder == "embeddings":
+                vectors = torch.randn(2, 16, generator=torch.Generator().manual_seed(seed))
+                save_file({"emb_params": vectors}, new)
+            new.replace(path)
+        pictures.append(workflow.run().images[0].tobytes())
+    assert pictures[0] == pictures[1] != pictures[2]
 
 
 def flags(base: Path, *more: Any) -> list[str]:

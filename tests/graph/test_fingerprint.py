@@ -50,7 +50,6 @@ def key(prompt: dict[str, Any], at: str = "1", **more: Any):
     return keys(prompt, **more)[at].key
 
 
-TEXT_INPUT = InputSpec(name="text", type="STRING")
 BASE = {"1": node("Add", a=["2", 0], b=3), "2": node("Number", value=1)}
 
 
@@ -110,42 +109,6 @@ def test_texts_cannot_imitate_other_inputs(text: str) -> None:
     found = {key({"1": node("Anything", value=t)}) for t in (text, f"{text} ", f" {text}")}
     assert len(found) == 3
     assert len(keys({"1": node("Anything", value=text)})["1"].parts) < 1000
-
-
-def test_embeddings_named_in_a_text_count_by_content() -> None:
-    """A changed or added embedding file changes what a prompt means, with the same text."""
-    prompt = {"1": node("Text", text="a (embedding:cat:1.2) and embedding:dog")}
-    catalogue = Catalogue(
-        {"Text": NodeSpec(name="Text", title="", category="", inputs=(TEXT_INPUT,))}
-    )
-    held: dict[tuple[str, str], str] = {}
-
-    def made():
-        def files(folder: str, name: str) -> str:
-            if (folder, name) not in held:
-                raise MissingModel("none")
-            return held[folder, name]
-
-        return keys(prompt, files=files, catalogue=catalogue)["1"]
-
-    absent = made()
-    held["embeddings", "cat.safetensors"] = "one"
-    added = made()
-    held["embeddings", "cat.safetensors"] = "two"
-    changed = made()
-    assert len({absent.key, added.key, changed.key, key(prompt, catalogue=catalogue)}) == 3
-    graph = parse_prompt(prompt)
-    reason = explain(added.parts, changed.parts, graph.nodes["1"], graph)
-    assert reason == "an embedding or LoRA named in input text changed"
-
-
-def test_loras_named_in_tags_count_by_content() -> None:
-    def made(digest: str) -> str:
-        prompt = {"1": node("Anything", value="a boat <lora:style/ink:0.5>")}
-        held = {("loras", "style/ink.safetensors"): digest}
-        return key(prompt, files=lambda folder, name: held.get((folder, name), ""))
-
-    assert made("one") != made("two")
 
 
 def test_files_count_by_content() -> None:
