@@ -88,7 +88,8 @@ def ensure(torch: TorchChoice, say: Say, *, for_tests: bool = False) -> None:
     locks = [lock for name, lock in _locks(for_tests) if stamp.get(name) != wanted[name]]
     for lock in locks:
         say(f"Installing the packages of {lock.name} …")
-        _pip(["install", "-r", str(lock), "-c", str(_constraint())], say)
+        _pip(["install", "--no-compile", "-r", str(lock), "-c", str(_constraint())], say)
+    _compile_all()
     _write_stamp({**stamp, **wanted})
     say("The environment is ready.")
 
@@ -165,7 +166,13 @@ def _install_torch(plan: TorchPlan, say: Say) -> None:
     source = ["--extra-index-url", plan.index] if plan.index else []
     if plan.kind == "cpu" and platform.system() == "Linux" and not _default_is_cpu():
         source = ["--index-url", CPU_INDEX]
-    _pip(["install", TORCH, *source], say)
+    _pip(["install", "--no-compile", TORCH, *source], say)
+
+
+def _compile_all() -> None:
+    """Compile all packages on all cores (pip would use one); a file that cannot be stays so."""
+    command = [str(venv_python()), "-m", "compileall", "-qq", "-j", "0", str(_site_packages())]
+    subprocess.run(command, stdout=subprocess.DEVNULL, check=False)
 
 
 def _default_is_cpu() -> bool:

@@ -35,8 +35,15 @@ def main(argv: Sequence[str]) -> int:
     return check() if name == "check" else test(rest)
 
 
-def check(*, with_tests: bool = True) -> int:
+def check() -> int:
     """Lint, format, types, layers and fast tests; two at a time, each one's output whole."""
+    report, code = _checks(with_tests=True)
+    sys.stdout.write(report + "\n")
+    return code
+
+
+def _checks(*, with_tests: bool) -> tuple[str, int]:
+    """What the steps of `check` said, and 0 if all are green."""
     steps: dict[str, list[str]] = {
         "lint": [str(BIN / "ruff"), "check", "."],
         "format": [str(BIN / "ruff"), "format", "--check", "."],
@@ -50,13 +57,12 @@ def check(*, with_tests: bool = True) -> int:
     started = time.monotonic()
     with ThreadPoolExecutor(2) as pool:
         results = list(pool.map(lambda item: (item[0], *_run(item[1])), steps.items()))
-    for step, code, seconds, output in results:
-        if code:
-            sys.stdout.write(output)
-        sys.stdout.write(f"{'failed' if code else 'ok':7}{step} ({seconds:.0f} s)\n")
-    sys.stdout.write(f"{time.monotonic() - started:.0f} s in all\n")
-    sys.stdout.flush()
-    return 1 if any(code for _, code, _, _ in results) else 0
+    lines = [
+        f"{output if code else ''}{'failed' if code else 'ok':7}{step} ({seconds:.0f} s)"
+        for step, code, seconds, output in results
+    ]
+    lines.append(f"{time.monotonic() - started:.0f} s in all")
+    return "\n".join(lines), 1 if any(code for _, code, _, _ in results) else 0
 
 
 def test(argv: Sequence[str]) -> int:
@@ -73,7 +79,6 @@ def test(argv: Sequence[str]) -> int:
                 subprocess.run([*need.install], check=False)
         missing = [need for need in _needs() if not need.is_here]
     marks = " and ".join(f"not {need.mark}" for need in missing)
-    code = 0 if more else check(with_tests=False)
     selection = ["-m", marks] if marks else []
     command = [
         sys.executable,
@@ -83,14 +88,20 @@ def test(argv: Sequence[str]) -> int:
         "-n",
         "2",
         "--dist",
-        "loadfile",
+        "worksteal",
         *selection,
         *more,
     ]
     say(f"== {' '.join(command[1:])}")
     # Two test processes share the cores: more threads would only wait for each other.
     environment = {"OMP_NUM_THREADS": "1", **os.environ}
-    code = subprocess.run(command, cwd=ROOT, env=environment, check=False).returncode or code
+    with ThreadPoolExecutor(1) as pool:
+        checks = None if more else pool.submit(_checks, with_tests=False)
+        code = subprocess.run(command, cwd=ROOT, env=environment, check=False).returncode
+    if checks:
+        report, checks_code = checks.result()
+        sys.stdout.write(report + "\n")
+        code = code or checks_code
     left_out = [need for need in missing if need.mark != "gpu"]
     for need in missing:
         say(f"Left out: tests marked '{need.mark}', since {need.name} is not here. {need.how}")
