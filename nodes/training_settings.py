@@ -46,6 +46,16 @@ def training_optimizer(
     gradient_checkpointing: Annotated[
         bool, Toggle(False, tooltip="Less memory for a third more time.")
     ],
+    num_processes: Annotated[
+        int,
+        Int(
+            1,
+            min=1,
+            max=64,
+            tooltip="GPUs that train together: each sees batches of its own, so a step sees so "
+            "many times as many pictures.",
+        ),
+    ] = 1,
     settings: TrainingSettings | None = None,
 ) -> TrainingSettings:
     """Which optimizer trains, how its learning rate runs, and what memory it may take."""
@@ -58,6 +68,7 @@ def training_optimizer(
         average=ema_decay,
         precision=precision,
         gradient_checkpointing=gradient_checkpointing,
+        num_processes=num_processes,
     )
 
 

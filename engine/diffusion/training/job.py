@@ -21,6 +21,7 @@ from engine.diffusion.training.result_files import find_target
 from engine.diffusion.training.run import Run
 from engine.diffusion.training.settings import TrainingSettings
 from engine.diffusion.training.state import Stateful
+from engine.diffusion.training.team import team_of
 
 if TYPE_CHECKING:
     from engine.diffusion.residency import ModelPool
@@ -143,9 +144,12 @@ def train(job: Job, pool: "ModelPool", places: Places, watch: Watch = lambda _: 
     target = find_target(places.result, job.run)
     if target.is_finished:
         return target.path
+    team = team_of(job, places, pool.precision, pool.device)
     prepared = job.prepare(pool, places)
+    run = Run(job=job, prepared=prepared, places=places, path=target.path, watch=watch, team=team)
     try:
-        Run(job=job, prepared=prepared, places=places, path=target.path, watch=watch).train()
+        run.train()
     finally:
+        team.end()
         prepared.release()
     return target.path

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -20,6 +21,7 @@ from engine.diffusion.precision import DTYPES
 from engine.diffusion.training.optimizers import OptimizerSettings, make_optimizer
 from engine.diffusion.training.rates import RateSettings, rate_factor
 from engine.diffusion.training.state import Stateful, Trainee, TrainState, load_state, save_state
+from engine.diffusion.training.team import Team
 
 Loss = Callable[[float, torch.Generator], Tensor]
 """(share of the run done, the run's generator) → a scalar loss for one fresh batch."""
@@ -121,28 +123,78 @@ def fit(
     on_step: OnStep = lambda _: None,
     is_over: Callable[[], bool] = lambda: False,
     clock: Clock = time.monotonic,
+    team: Team | None = None,
 ) -> TrainState:
     """Trains until the run is over, resuming from `path` where it exists; gives the final state.
 
     `on_step` is told of each step; whatever it raises ends the run after its state was saved.
-    The run also ends before a step when `is_over` says so.
+    The run also ends before a step when `is_over` says so. A `team` needs a `path`.
     Raises: EngineError `training_diverged`; OutOfMemory; StorageError; CorruptFile.
     """
-    device = next(net.parameters()).device
-    trainee = Trainee(
-        net=net,
-        optimizer=make_optimizer(net, config.optimizer),
-        scaler=torch.amp.GradScaler(device.type) if config.precision == "fp16" else None,
-        data=data,
-    )
+    team = team or Team()
+    trainee = _trainee(net, config, data)
     state = TrainState(generator=torch.Generator().manual_seed(seed))
     # Nodes are called without gradients; networks with dropout draw from the global generator.
     with torch.enable_grad(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         if path is not None and not load_state(path, state, trainee):
             save_state(path, state, trainee)  # a full disk shows now, not after hours
-        _steps(trainee, loss, config, state, path, on_step, is_over, clock)
+        team.begin()
+        _steps(trainee, loss, config, state, path, on_step, is_over, clock, team)
     return state
+
+
+def follow(
+    net: nn.Module,
+    loss: Loss,
+    config: LoopConfig,
+    *,
+    seed: int,
+    path: Path,
+    data: Stateful,
+    team: Team,
+) -> None:
+    """Takes the same steps as the leader of the team that saved the state at `path`, with the
+    gradients of other batches, until the leader is done.
+
+    What a step draws depends on nothing but `seed` and its number, so that it resumes too.
+    Raises: as `fit`.
+    """
+    trainee = _trainee(net, config, data)
+    state = TrainState()
+    with torch.enable_grad():
+        load_state(path, state, trainee)
+        team.begin()
+        while team.goes_on():
+            generator = torch.Generator().manual_seed(step_seed(seed, state.step))
+            torch.manual_seed(generator.initial_seed())
+            progress = progress_of(config, state)
+            _set_rate(trainee.optimizer, config, state.step, progress)
+            train_step(trainee, partial(loss, progress, generator), config, state.step, team)
+            state.step += 1
+
+
+def step_seed(seed: int, step: int) -> int:
+    """A seed for one step of a process that keeps no state of its own."""
+    return int(np.random.SeedSequence([seed, step]).generate_state(1, np.uint64)[0] >> 1)
+
+
+def _trainee(net: nn.Module, config: LoopConfig, data: Stateful | None) -> Trainee:
+    device = next(net.parameters()).device
+    return Trainee(
+        net=net,
+        optimizer=make_optimizer(net, config.optimizer),
+        scaler=torch.amp.GradScaler(device.type) if config.precision == "fp16" else None,
+        data=data,
+    )
+
+
+def _set_rate(
+    optimizer: torch.optim.Optimizer, config: LoopConfig, step: int, progress: float
+) -> None:
+    factor = rate_factor(config.rate, step, progress)
+    for group in optimizer.param_groups:
+        group["lr"] = group["full_lr"] * factor
 
 
 def _steps(
@@ -154,15 +206,15 @@ def _steps(
     on_step: OnStep,
     is_over: Callable[[], bool],
     clock: Clock,
+    team: Team,
 ) -> None:
     last_saved = mark = clock()
     saved_step = state.step
     while (progress := progress_of(config, state)) < 1.0 and not is_over():
-        factor = rate_factor(config.rate, state.step, progress)
-        for group in trainee.optimizer.param_groups:
-            group["lr"] = group["full_lr"] * factor
+        team.goes_on()
+        _set_rate(trainee.optimizer, config, state.step, progress)
         batch_loss = partial(loss, progress, state.generator)
-        value = train_step(trainee, batch_loss, config, state.step)
+        value = train_step(trainee, batch_loss, config, state.step, team)
         state.step += 1
         if config.average:
             update_average(state, trainee.net, config.average)
@@ -191,9 +243,13 @@ def _steps(
 
 
 def train_step(
-    trainee: Trainee, batch_loss: Callable[[], Tensor], config: LoopConfig, number: int
+    trainee: Trainee,
+    batch_loss: Callable[[], Tensor],
+    config: LoopConfig,
+    number: int,
+    team: Team | None = None,
 ) -> float:
-    """The backward passes of one step and one update; gives the mean loss.
+    """The backward passes of one step and one update; gives the mean loss of the team.
 
     The weights are not touched where the loss or a gradient is not finite.
     Raises: EngineError `training_diverged`; OutOfMemory.
@@ -207,8 +263,10 @@ def train_step(
             value = batch_loss() / config.accumulation
             (scaler.scale(value) if scaler else value).backward()
         total += float(value.detach())
-        if not math.isfinite(total):
-            raise _diverged(f"The loss became {total}", number, config)
+    if team is not None:
+        total = team.shared(parameters, total)
+    if not math.isfinite(total):
+        raise _diverged(f"The loss became {total}", number, config)
     if scaler:
         scaler.unscale_(optimizer)
     norm = nn.utils.clip_grad_norm_(parameters, config.clip_norm or math.inf)

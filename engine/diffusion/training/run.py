@@ -24,6 +24,7 @@ from engine.diffusion.training.result_files import (
     write_card,
     write_result,
 )
+from engine.diffusion.training.team import Team
 
 if TYPE_CHECKING:
     from engine.diffusion.training.job import Job, Places, Trainable
@@ -41,6 +42,7 @@ class Run:
     places: "Places"
     path: Path
     watch: Watch
+    team: Team
     curve: Curve = field(default_factory=Curve)
     notes: Sequence[str] = ()
     _first_styles: float | None = None
@@ -55,7 +57,7 @@ class Run:
         trained = sum(p.numel() * 4 for p in net.parameters() if p.requires_grad)
         # two states (weights, two moments), the result, and the best state where one is kept
         check_room(self._folder, (7 + held.stops) * trained)
-        path = self._folder / "state.pt"
+        path = state_path(self.job, self.places)
         if not path.exists():
             self._look(0)
         try:
@@ -68,6 +70,7 @@ class Run:
                 data=self,
                 on_step=self._on_step,
                 is_over=lambda: held.stops and self.curve.waited >= held.patience,
+                team=self.team,
             )
         except OutOfMemory as error:
             raise OutOfMemory(error.message, hint=self.job.settings.what_to_lower()) from error
@@ -123,20 +126,7 @@ class Run:
 
     @cached_property
     def _config(self) -> LoopConfig:
-        settings, device = self.job.settings, next(self.prepared.net.parameters()).device
-        wanted = settings.precision
-        if wanted == "auto":
-            wanted = "bf16" if device.type == "cuda" else "fp32"
-        return LoopConfig(
-            steps=self.job.steps,
-            optimizer=replace(settings.optimizer, factors=self.prepared.factors),
-            rate=settings.rate,
-            accumulation=settings.accumulation,
-            average=settings.average,
-            clip_norm=settings.clip_norm,
-            precision=wanted,
-            checkpoint_every_s=settings.checkpoint_every_s,
-        )
+        return loop_config(self.job, self.prepared)
 
     # While it runs
 
@@ -244,6 +234,29 @@ class Run:
         if self.job.settings.validation.stops:
             return load_file(self._folder / _BEST)
         return self.prepared.tensors()
+
+
+def state_path(job: "Job", places: "Places") -> Path:
+    """Where an unfinished run keeps all that it goes on with."""
+    return places.runs / job.run / "state.pt"
+
+
+def loop_config(job: "Job", prepared: "Trainable") -> LoopConfig:
+    """How a prepared job is trained on the device where it lies."""
+    settings, device = job.settings, next(prepared.net.parameters()).device
+    wanted = settings.precision
+    if wanted == "auto":
+        wanted = "bf16" if device.type == "cuda" else "fp32"
+    return LoopConfig(
+        steps=job.steps,
+        optimizer=replace(settings.optimizer, factors=prepared.factors),
+        rate=settings.rate,
+        accumulation=settings.accumulation,
+        average=settings.average,
+        clip_norm=settings.clip_norm,
+        precision=wanted,
+        checkpoint_every_s=settings.checkpoint_every_s,
+    )
 
 
 def _flat(identity: Mapping[str, Any]) -> str:

@@ -63,7 +63,7 @@ class TrainingSettings:
     """All shared settings; a batch size in pixels of 0 is the model's own size.
 
     `average` is the decay of averaged weights (EMA), 0 for none. `precision` auto is bf16 on a GPU,
-    fp32 on a CPU.
+    fp32 on a CPU. Each of `num_processes` sees batches of its own in each step.
     """
 
     optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)
@@ -79,6 +79,7 @@ class TrainingSettings:
     precision: str = "auto"
     gradient_checkpointing: bool = False
     checkpoint_every_s: float = 120.0
+    num_processes: int = 1
 
     def what_to_lower(self) -> str:
         """What takes memory at these settings, and can take less."""
@@ -99,6 +100,8 @@ class TrainingSettings:
         held = self.validation
         plain = asdict(replace(self, validation=ValidationSettings()))
         decided = {k: v for k, v in plain.items() if k not in silent}
+        if self.num_processes == 1:
+            del decided["num_processes"]  # as in the identities of results from before it existed
         if held.dataset is not None and held.stops:
             decided["early_stop"] = [held.dataset.digest, held.every, held.patience]
         return decided
