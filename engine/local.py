@@ -73,6 +73,14 @@ class Result:
         return buffer.getvalue()
 
 
+class RunFailed(NodeError):
+    """Nodes of a run failed. `made` is what the others gave: files, and a grid's sheet."""
+
+    def __init__(self, message: str, *, hint: str, code: str, made: Result) -> None:
+        super().__init__(message, hint=hint, code=code)
+        self.made = made
+
+
 class Workflow:
     """A workflow that was loaded; `set` changes inputs, `run` runs it as often as you like."""
 
@@ -112,7 +120,7 @@ class Workflow:
         return self._weft.check(self.prompt).problems
 
     def run(self, on_event: OnEvent | None = None) -> Result:
-        """Run it. Raises: GraphInvalid with all problems; NodeError; Cancelled."""
+        """Run it. Raises: GraphInvalid with all problems; RunFailed; Cancelled."""
         return self._weft.run(self.prompt, self.document, on_event)
 
     def _find(self, name: str) -> dict[str, Any]:
@@ -215,7 +223,7 @@ class Weft:
     def run(
         self, prompt: Mapping[str, Any], document: Any = None, on_event: OnEvent | None = None
     ) -> Result:
-        """Run a prompt in API form. Raises: GraphInvalid, NodeError, Cancelled."""
+        """Run a prompt in API form. Raises: GraphInvalid, RunFailed, Cancelled."""
         validation = self.check(prompt)
         if validation.errors:
             raise GraphInvalid("The workflow cannot run.", problems=validation.errors)
@@ -263,13 +271,20 @@ class _Collector:
         if self._end is None or self._end.status == "interrupted":
             raise Cancelled
         if self._failures:
-            first = self._failures[0]
+            first, *more = self._failures
             place = f"Node {first.display_id} ({first.node_type})"
-            raise NodeError(
-                f"{place}: {first.error.message}", hint=first.error.hint, code=first.error.code
+            others = f" {len(more)} more failed." if more else ""
+            raise RunFailed(
+                f"{place}: {first.error.message}{others}",
+                hint=first.error.hint or "",
+                code=first.error.code,
+                made=self._made(folders, prompt),
             )
         if self._end.error:
             raise EngineError(self._end.error.message, hint=self._end.error.hint)
+        return self._made(folders, prompt)
+
+    def _made(self, folders: Folders, prompt: Mapping[str, Any]) -> Result:
         images = [
             i for ui in self._outputs.values() for k in ("images", "files") for i in ui.get(k, ())
         ]

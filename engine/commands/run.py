@@ -13,7 +13,7 @@ from engine.api import events
 from engine.api.errors import EngineError
 from engine.cli import say
 from engine.launch_flags import add_folder_flags, add_run_flags, config_of
-from engine.local import OnEvent, Result, Weft
+from engine.local import OnEvent, Result, RunFailed, Weft
 
 
 def main(argv: Sequence[str], name: str = "run", also: OnEvent = lambda _: None) -> int:
@@ -62,15 +62,25 @@ def main(argv: Sequence[str], name: str = "run", also: OnEvent = lambda _: None)
                 bar.show(event)
                 also(event)
 
-            result = workflow.run(on_event=on_event)
-    if options.explain:
+            try:
+                result = workflow.run(on_event=on_event)
+            except RunFailed as error:
+                bar.close()
+                _show(error.made, with_reasons=options.explain)
+                raise
+    _show(result, with_reasons=options.explain)
+    return 0
+
+
+def _show(result: Result, *, with_reasons: bool) -> None:
+    """Print the files that a run made, and what nodes show."""
+    if with_reasons:
         explain(result)
     for node_id, shown in result.outputs.items():
         for text in shown.get("text", ()):
             say(f"[{node_id}] {text}")
     for path in result.files:
         sys.stdout.write(f"{path}\n")
-    return 0
 
 
 def _axis(text: str) -> tuple[str, str]:
@@ -98,6 +108,9 @@ class _ProgressBar:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
         if self._bar is not None:
             self._bar.close()
 

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from engine.api.errors import EngineError, GraphInvalid
+from engine.api.errors import EngineError, GraphInvalid, NodeError
 from engine.commands import run, validate
 from engine.config import ROOT, Config
 from engine.diffusion.image_writing import FORMATS
@@ -174,3 +174,22 @@ def test_a_grid_gives_its_cells_and_its_sheet(weft: Weft, base: Path):
     assert [p.input_name for p in caught.value.problems] == ["cgf", "images"]
     with pytest.raises(EngineError, match="names no input"):
         weft.load(base / "workflow.json").grid({"cfg": [2]})
+
+
+def test_a_grid_with_a_failed_cell_says_where_its_sheet_is(
+    base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    (base / "models/checkpoints/broken.safetensors").write_bytes(b"x" * 100)
+    with pytest.raises(NodeError, match=r"Node 4:x1 .*broken"):
+        run.main(
+            flags(
+                base,
+                "--grid",
+                "4.ckpt_name=tiny.safetensors,broken.safetensors",
+                "--output",
+                tmp_path,
+            )
+        )
+    made = [Path(line) for line in capsys.readouterr().out.splitlines()]
+    assert [path.suffix for path in made] == [".png", ".png", ".csv", ".html"]
+    assert all(path.is_file() for path in made)
