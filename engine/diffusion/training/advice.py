@@ -106,7 +106,8 @@ def _is_broken(own: Course) -> bool:
 
 
 def _has_learned(own: Course) -> bool:
-    return len(own) > 1 and own[-1][1] < _LEARNED * own[0][1]
+    """Whether it ever did: what was learned and lost again asks for other remedies."""
+    return len(own) > 1 and min(loss for _, loss in own) < _LEARNED * own[0][1]
 
 
 def _over_fitted_since(validation: Course) -> int | None:
