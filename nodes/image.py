@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from engine.api import Choice, Float, Image, Int, Mask, Toggle, node
+from engine.api import Choice, Float, Image, Int, Mask, NodeOutput, Toggle, node
 from engine.diffusion import image_ops, mask_ops
 from engine.diffusion.scaling import METHODS
 
@@ -178,6 +178,23 @@ def get_image_size(image: Image) -> tuple[int, int, int]:
     return width, height, count
 
 
+@node(
+    "CompareImages",
+    title="Compare Images (PSNR)",
+    category="image",
+    is_output=True,
+    search=("PSNR", "likeness", "difference", "measure"),
+    output_names=("psnr", "text"),
+)
+def compare_images(images: Image, truth: Image) -> Annotated[NodeOutput, float, str]:
+    """Measures in dB how near pictures are to their true versions, such as a decoded picture to the
+    one that was encoded: above 30 they look alike, above 40 the same. The mean, and each."""
+    each = image_ops.psnr(images, truth)
+    mean = float(each.mean())
+    text = f"{mean:.2f} dB ({len(each)} pictures, {each.min():.2f} to {each.max():.2f})"
+    return NodeOutput(result=(mean, text), ui={"text": (text,)})
+
+
 @node("ImagePadForOutpaint", title="Pad Image for Outpainting", category="image")
 def image_pad_for_outpaint(
     image: Image,
@@ -234,6 +251,7 @@ NODES = [
     repeat_image_batch,
     empty_image,
     get_image_size,
+    compare_images,
     image_pad_for_outpaint,
     image_composite_masked,
     split_image_with_alpha,

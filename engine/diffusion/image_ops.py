@@ -321,3 +321,23 @@ def flip(image: Tensor, axes: Sequence[int]) -> Tensor:
 def rotate(image: Tensor, quarter_turns: int) -> Tensor:
     """Pictures turned clockwise by quarters."""
     return torch.rot90(image, k=quarter_turns, dims=(2, 1))
+
+
+# Measuring ----------------------------------------------------------------------------------------
+
+
+def psnr(image: Tensor, truth: Tensor) -> Tensor:
+    """How near each picture is to its true version: the peak signal-to-noise ratio.
+
+    Shapes: (B, H, W, C) 0..1 each → (B,). Units: dB; infinite for equal pictures.
+    Raises: NodeError, where number or sizes differ. Source: Huynh-Thu & Ghanbari 2008.
+    """
+    image, truth = image[..., :3], truth[..., :3]
+    if image.shape != truth.shape:
+        (count, height, width, _), (others, tall, wide, _) = image.shape, truth.shape
+        raise NodeError(
+            f"{count} pictures of {width} x {height} cannot be compared with {others} of "
+            f"{wide} x {tall}.",
+            hint="Scale them to one size, and give as many of the one as of the other.",
+        )
+    return -10 * (image - truth).pow(2).mean((1, 2, 3)).log10()

@@ -6,10 +6,10 @@ from typing import Any, cast
 
 from engine.config import ROOT, Config
 from engine.run.added_folders import with_added
-from engine.run.folders import Folders, make_folders
+from engine.run.folders import DATASETS, Folders, make_folders
 
 SECRETS = frozenset(("token",))  # no node and no pack needs to know them
-SHIPPED = ROOT / "models"  # the built-in model and its companions
+SHIPPED = ROOT / "models"  # the built-in model, its companions, captioned pictures
 SHIPPED_CHECKPOINTS = SHIPPED / "checkpoints"
 SHIPPED_KINDS = ("checkpoints", "loras", "embeddings", "controlnet", "upscale_models")
 
@@ -43,7 +43,7 @@ def _value(item: Any) -> Any:
 
 def folders_of(config: Config) -> Folders:
     """The folders that a configuration names, those that were added by `main.py models add`, and
-    those of the built-in model and its companions as the last resort.
+    those of what is shipped as the last resort.
 
     Raises: LaunchError.
     """
@@ -58,8 +58,11 @@ def folders_of(config: Config) -> Folders:
         extra_model_paths=config.extra_model_paths,
     )
     folders = with_added(folders)
-    models = dict(folders.models)
-    for kind in SHIPPED_KINDS:
-        if all(path.resolve() != SHIPPED / kind for path in models[kind]):
-            models[kind] = (*models[kind], SHIPPED / kind)
-    return replace(folders, models=models)
+    shipped = {kind: _with_shipped(folders.models[kind], kind) for kind in SHIPPED_KINDS}
+    datasets = _with_shipped(folders.datasets, DATASETS)
+    return replace(folders, models={**folders.models, **shipped}, datasets=datasets)
+
+
+def _with_shipped(paths: tuple[Path, ...], kind: str) -> tuple[Path, ...]:
+    shipped = SHIPPED / kind
+    return paths if any(path.resolve() == shipped for path in paths) else (*paths, shipped)

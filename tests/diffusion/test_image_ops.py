@@ -1,5 +1,6 @@
 """Pictures, masks and latents: what the recorded values do not show."""
 
+import math
 from typing import Any
 
 import pytest
@@ -32,6 +33,18 @@ def test_a_side_of_zero_keeps_the_proportions() -> None:
     assert image_ops.resize(image(), 16, 0, "area").shape == (2, 12, 16, 3)
     assert image_ops.resize(image(), 0, 3, "area").shape == (2, 3, 4, 3)
     assert image_ops.resize(image(), 0, 0, "area").shape == (2, 6, 8, 3)
+
+
+def test_the_psnr_is_that_of_its_formula_and_of_a_picture_with_itself_infinite() -> None:
+    truth = torch.full((2, 4, 4, 3), 0.5)
+    off = truth + torch.tensor([0.1, -0.01]).view(2, 1, 1, 1)
+    assert image_ops.psnr(off, truth).tolist() == pytest.approx([20.0, 40.0], abs=1e-3)
+    assert image_ops.psnr(truth, truth).tolist() == [math.inf, math.inf]
+
+
+def test_pictures_of_other_sizes_have_no_psnr() -> None:
+    with pytest.raises(NodeError, match=r"2 pictures of 8 x 6 .* 1 of 6 x 8"):
+        image_ops.psnr(image(), image(height=8, width=6, count=1))
 
 
 def test_bislerp_of_zeros_is_zero() -> None:
