@@ -172,8 +172,8 @@ def _entry(
 ) -> Entry:
     if embeds.shape[-1] != target.context_dim:
         raise NodeError(
-            f"The conditioning has {embeds.shape[-1]} channels, but the model expects "
-            f"{target.context_dim}.",
+            f"The {'negative' if is_negative else 'positive'} conditioning has the shape "
+            f"{list(embeds.shape)}, but the model expects [batch, tokens, {target.context_dim}].",
             hint="Encode the text with the CLIP of the same checkpoint.",
         )
     height, width = target.shape[-2:]

@@ -25,15 +25,21 @@ def _first(conditioning: "Conditioning", name: str) -> tuple[Tensor, dict[str, A
     return embeds, options
 
 
+def _check_alike(to: Tensor, other: Tensor) -> None:
+    """Raises: NodeError, for embeds of two kinds of text encoders."""
+    if to.shape[-1] != other.shape[-1]:
+        raise NodeError(
+            f"The conditionings have {to.shape[-1]} and {other.shape[-1]} channels: their shapes "
+            f"are {list(to.shape)} and {list(other.shape)}.",
+            hint="Encode both texts with the same CLIP.",
+        )
+
+
 def concat(to: "Conditioning", other: "Conditioning") -> "Conditioning":
     """Every entry's embeds, followed by those of the other's first entry."""
     added, _ = _first(other, "conditioning_from")
     for embeds, _ in to:
-        if embeds.shape[-1] != added.shape[-1]:
-            raise NodeError(
-                f"The conditionings have {embeds.shape[-1]} and {added.shape[-1]} channels.",
-                hint="Encode both texts with the same CLIP.",
-            )
+        _check_alike(embeds, added)
     return [(torch.cat([embeds, added], dim=1), dict(old)) for embeds, old in to]
 
 
@@ -43,6 +49,7 @@ def average(to: "Conditioning", other: "Conditioning", share: float) -> "Conditi
     pooled_source = source_options.get("pooled_output")
     result: Conditioning = []
     for embeds, old in to:
+        _check_alike(embeds, source)
         length = embeds.shape[1]
         fitted = F.pad(source[:, :length], (0, 0, 0, max(0, length - source.shape[1])))
         options = dict(old)

@@ -9,6 +9,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
 from engine.api.errors import CorruptFile
+from engine.diffusion.finite import check_finite
 
 if TYPE_CHECKING:
     from engine.api.types import LatentDict
@@ -25,7 +26,7 @@ def latent_bytes(latent: "LatentDict", metadata: Mapping[str, str]) -> bytes:
 
 
 def read_latent(path: Path) -> "LatentDict":
-    """The latent in a file. Raises: CorruptFile."""
+    """The latent in a file. Raises: CorruptFile; NodeError for values that are no numbers."""
     try:
         tensors = load_file(path)
         samples = tensors[SAMPLES].float()
@@ -34,4 +35,5 @@ def read_latent(path: Path) -> "LatentDict":
             f"{path.name} is no latent: {error}.",
             hint=f"A latent file holds a tensor with the name {SAMPLES}.",
         ) from error
+    check_finite(samples, f"{path.name} holds", "Save the latent again, or use another file.")
     return {"samples": samples if UNSCALED in tensors else samples / OLD_SCALE}

@@ -23,6 +23,9 @@ Change = Callable[[Tensor], Tensor]  # a weight in fp32 -> the changed weight, a
 WeightOf = Callable[[str], Tensor | None]
 
 
+SAME_NETWORK = {"sd2", "sd2_unclip"}  # families that may be merged with each other
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PatchTarget:
     """The part that is patched: its weights by our names, and other recipes' weights."""
@@ -165,9 +168,15 @@ def _mixed(
     strength: float,
     blocks: tuple[tuple[str, float, float], ...] = (),
 ) -> Recipe:
-    """Raises: ModelError, where the two are parts of different kinds."""
+    """Raises: ModelError, where the two are parts of different kinds or families."""
     if first.part != second.part:
         raise ModelError(f"A {first.part} cannot be merged with a {second.part}.")
+    if first.family != second.family and {first.family, second.family} != SAME_NETWORK:
+        raise ModelError(
+            f"{first.files[0].name} is of the family {first.family}, {second.files[0].name} of "
+            f"{second.family}: their weights mean different things.",
+            hint="Merge models of one family.",
+        )
     bare = replace(second, options=(), hooks=())
     options: tuple[tuple[str, Option], ...] = (("own", own), ("blocks", blocks))
     return first.with_patch(WeightPatch(kind="mix", strength=strength, other=bare, options=options))

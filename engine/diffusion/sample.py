@@ -97,9 +97,10 @@ def sample(
         return Sampled(samples=samples, denoised=samples)
     check_finite(sigmas, "The schedule holds", SAMPLING_HINT)
     check_finite(samples, "The latent that came in holds", INPUT_HINT)
-    for group in guidance.groups:
+    for number, group in enumerate(guidance.groups):
         for embeds, _ in group:
-            check_finite(embeds, "A conditioning that came in holds", INPUT_HINT)
+            name = "negative" if 0 < number == len(guidance.groups) - 1 else "positive"
+            check_finite(embeds, f"The {name} conditioning that came in holds", INPUT_HINT)
     for change in guidance.model.hooks_of("guidance"):
         guidance = change(guidance)
     with ExitStack() as stack:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from engine.diffusion.clip_model import ClipText
 from engine.diffusion.families.base import TextLayout
+from engine.diffusion.finite import check_finite
 from engine.diffusion.text_joins import JOINS, T5, Encoded, TowerOutput, side_by_side
 from engine.diffusion.weightfile import open_weights
 from engine.text.layout import Counted, count, grouped, in_chunks
@@ -192,7 +193,7 @@ def _chunks(groups: list[list[Token]], layout: TextLayout) -> Chunks:
 def encode_tokens(text: LoadedText, tokens: Mapping[str, Chunks]) -> Encoded:
     """The embeds of tokens as `tokenize` gives them; a tower without chunks is left out.
 
-    How several towers come together is the family's (see `text_joins`).
+    How several towers come together is the family's (see `text_joins`). Raises: NodeError, for NaN.
     """
     chunked = {n: c for n, c in tokens.items() if n in text.towers and c}
     count = max((len(chunks) for chunks in chunked.values()), default=0)
@@ -206,6 +207,9 @@ def encode_tokens(text: LoadedText, tokens: Mapping[str, Chunks]) -> Encoded:
                     chunks = [*chunks, *[tower.empty(length)] * (count - len(chunks))]
                 parts[name] = _encode_chunks(tower, chunks, text)
     joined = JOINS.get(text.family, side_by_side)(parts)
+    check_finite(
+        joined.embeds, "The text encoder gave", "Its file, an embedding or a LoRA is damaged."
+    )
     return Encoded(embeds=joined.embeds.cpu(), pooled=joined.pooled.cpu())
 
 

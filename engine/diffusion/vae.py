@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 
 BATCH_PIXELS = 512 * 512
+OVERFLOW_HINT = "The VAE overflows, or its file is damaged; use --precision fp32 or another VAE."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,7 +82,7 @@ def encode_tiled(
 
 def _finite(latent: Tensor) -> Tensor:
     """Raises: NodeError, for a latent with NaN."""
-    check_finite(latent, "Encoding gave", "The VAE overflows; use --precision fp32 or another VAE.")
+    check_finite(latent, "Encoding gave", OVERFLOW_HINT)
     return latent
 
 
@@ -173,7 +174,8 @@ def _pixels(vae: LoadedVae, image: Tensor) -> Tensor:
 
 
 def _image(pixels: Tensor) -> Tensor:
-    """Shapes: (B, 3, H, W) -1..1 -> (B, H, W, 3) 0..1."""
+    """Shapes: (B, 3, H, W) -1..1 -> (B, H, W, 3) 0..1. Raises: NodeError, for NaN."""
+    check_finite(pixels, "Decoding gave", OVERFLOW_HINT)
     return ((pixels + 1) / 2).clamp(0, 1).movedim(1, -1).contiguous()
 
 

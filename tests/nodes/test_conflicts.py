@@ -63,7 +63,7 @@ def test_a_control_net_of_another_family(ctx: Context) -> None:
 
 def test_a_text_of_another_family(ctx: Context) -> None:
     text = clip_text_encode("a boat", parts(ctx, "sdxl")[1], ctx=ctx)
-    assert "has 32 channels, but the model expects 16" in told(
+    assert "[1, 77, 32], but the model expects [batch, tokens, 16]" in told(
         ctx, parts(ctx, "sd1")[0], text, LATENT
     )
 
@@ -83,7 +83,7 @@ def test_nan_is_told_where_it_comes_in(ctx: Context) -> None:
     text = clip_text_encode("a boat", clip, ctx=ctx)
     assert "The latent that came in holds" in told(ctx, model, text, LATENT * math.nan)
     broken = [(embeds * math.inf, options) for embeds, options in text]
-    assert "A conditioning that came in holds" in told(ctx, model, broken, LATENT)
+    assert "The positive conditioning that came in holds" in told(ctx, model, broken, LATENT)
     with pytest.raises(NodeError, match="The latent that came in holds"):
         vae_decode({"samples": LATENT * math.nan}, vae, ctx=ctx)  # pyright: ignore[reportArgumentType]
     with pytest.raises(NodeError, match="Encoding gave"):
