@@ -2,11 +2,13 @@
 
 from typing import Annotated
 
-from engine.api import Choice, Image, Int, Mask, Toggle, node
+from engine.api import Choice, Image, Int, Mask, Text, Toggle, node
 from engine.diffusion import compositing
+from engine.diffusion.grid_sheet import side_by_side
 
 _TRANSFORM = "image/transform"
 _Extent = Annotated[int, Int(512, min=1, max=16384, step=1)]
+_Title = Annotated[str, Text("", tooltip="Its first line stands above the pictures.")]
 
 
 @node("ImageStitch", title="Image Stitch", category=_TRANSFORM)
@@ -24,6 +26,28 @@ def image_stitch(
     return compositing.stitch(
         image1, image2, direction, spacing_width, spacing_color, is_matched=match_image_size
     )
+
+
+@node(
+    "SideBySide",
+    title="Side by Side",
+    category=_TRANSFORM,
+    search=("compare", "label", "caption", "contact sheet"),
+)
+def side_by_side_node(
+    images1: Image,
+    title1: _Title,
+    images2: Image,
+    title2: _Title,
+    title3: _Title = "",
+    title4: _Title = "",
+    images3: Image | None = None,
+    images4: Image | None = None,
+) -> Image:
+    """Sets up to four batches side by side in one picture, each under a title."""
+    given = (images1, title1), (images2, title2), (images3, title3), (images4, title4)
+    shown = [(images, title) for images, title in given if images is not None]
+    return side_by_side([images for images, _ in shown], [title for _, title in shown])
 
 
 @node("ResizeAndPadImage", title="ResizeAndPadImage", category=_TRANSFORM)
@@ -54,4 +78,4 @@ def porter_duff_image_composite(
     return compositing.porter_duff(source, source_alpha, destination, destination_alpha, mode)
 
 
-NODES = [image_stitch, resize_and_pad_image, porter_duff_image_composite]
+NODES = [image_stitch, side_by_side_node, resize_and_pad_image, porter_duff_image_composite]

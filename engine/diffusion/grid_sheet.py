@@ -2,7 +2,7 @@
 
 import math
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +11,7 @@ from PIL import Image as Pictures
 from PIL import ImageDraw, ImageFont
 from torch import Tensor
 
+from engine.diffusion.image_ops import from_pil, to_pil
 from engine.text.grid_page import GridTable, Place
 
 MAX_SIDE_PX = 12_000
@@ -21,6 +22,7 @@ _GAP_PX = 6
 _MIN_CELL_PX = 24
 _FAULT_FONT_PX = 12
 _MAX_LABEL_PX = 400
+_TITLE_FONT_PX = 14
 _SMALL_CELL_PX = 128  # smaller pictures are enlarged to it, so that labels have room
 _FEW = 400  # cells; more of them stay as small as they are
 
@@ -48,6 +50,33 @@ def joined(images: Tensor) -> Tensor:
         y, x = index // columns * height, index % columns * width
         sheet[0, y : y + height, x : x + width] = image
     return sheet
+
+
+def side_by_side(batches: Sequence[Tensor], titles: Sequence[str]) -> Tensor:
+    """Each batch as one picture under the first line of its title, from left to right.
+
+    Shapes: (B, H, W, C) each → (1, H', W', 3).
+    """
+    blocks = [to_pil(joined(batch)[0]).convert("RGB") for batch in batches]
+    font = ImageFont.load_default(_TITLE_FONT_PX)
+    lines = [title.partition("\n")[0] for title in titles]
+    widths = [
+        max(block.width, math.ceil(font.getlength(line)))
+        for block, line in zip(blocks, lines, strict=True)
+    ]
+    top = 2 * _TITLE_FONT_PX if any(lines) else _GAP_PX
+    size = (
+        sum(widths) + _GAP_PX * (len(blocks) + 1),
+        top + max(block.height for block in blocks) + _GAP_PX,
+    )
+    sheet = Pictures.new("RGB", size, _PAPER)
+    draw = ImageDraw.Draw(sheet)
+    x = _GAP_PX
+    for block, line, width in zip(blocks, lines, widths, strict=True):
+        draw.text((x, top // 2), line, _INK, font, anchor="lm")
+        sheet.paste(block, (x, top))
+        x += width + _GAP_PX
+    return from_pil(sheet)[None]
 
 
 def draw_sheet(table: GridTable, paths: Mapping[Place, Path]) -> Pictures.Image:

@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image, ImageChops
 
-from engine.diffusion.grid_sheet import MAX_SIDE_PX, draw_sheet, joined
+from engine.diffusion.grid_sheet import MAX_SIDE_PX, draw_sheet, joined, side_by_side
 from engine.text.grid_page import GridTable, csv_table, html_page
 
 
@@ -83,6 +83,21 @@ def test_batches_become_one_picture():
     assert joined(images).shape == (1, 4, 4, 3)
     assert joined(images)[0, ::2, ::2, 0].tolist() == [[0, 1], [2, 0]]
     assert joined(images[:1]).shape == (1, 2, 2, 3)
+
+
+def test_batches_stand_side_by_side_each_under_its_title():
+    black, grey = torch.zeros(4, 40, 40, 3), torch.full((1, 40, 40, 1), 0.5)
+    plain = side_by_side([black, grey], ["", ""])[0]
+    assert plain.shape == (80 + 12, 80 + 40 + 18, 3)
+    assert float(plain[6:86, 6:86].max()) == 0
+    assert plain[6:46, 92:132].unique().tolist() == pytest.approx([127 / 255])
+    assert float(plain[46:86, 92:].min()) == 1  # the smaller one stands at the top
+    titled = side_by_side([black, grey], ["DreamBooth: 94% of 16 as demanded\nlump", "b"])[0]
+    wider = titled.shape[1] - plain.shape[1]
+    assert wider > 80  # the first line has room, the second is not there
+    top = titled.shape[0] - plain.shape[0] + 6
+    assert float(titled[:top, : 80 + wider].min()) < 0.2
+    assert torch.equal(titled[top:, -52:-6], plain[6:, -52:-6])
 
 
 def test_page_and_table_escape_what_they_show():
