@@ -10,6 +10,7 @@ from playwright.sync_api import Page, expect
 
 from tests.e2e.server_process import ServerProcess
 from tests.web.editor_page import (
+    at_rest,
     badge,
     choose,
     dot,
@@ -237,6 +238,7 @@ def test_a_dropped_file_opens_in_a_tab_and_keeps_missing_nodes(page: Page) -> No
 
 
 def test_a_tab_switch_puts_the_other_tabs_fields_away_and_keeps_both_views(page: Page) -> None:
+    at_rest(page)
     told = page.evaluate(
         """() => {
           const { store, scene } = weft;

@@ -91,6 +91,7 @@ export function readTheme(element) {
     node: get("var(--node)"),
     title: get("var(--node-title)"),
     line: get("var(--node-line)"),
+    field: get("var(--field)"),
     ink: get("var(--ink)"),
     dim: get("var(--dim)"),
     accent: get("var(--accent)"),

@@ -1,8 +1,10 @@
 /** Draws what is not an element: ground, groups, links, and nodes that are far or not made yet. */
 
+import { TITLE_PX } from "../graph/layout.js";
 import { typeColour } from "./colours.js";
 import { reach } from "./geometry.js";
 import { GROUP_TITLE_PX } from "./hit_test.js";
+import { drawSketch, sketchOf } from "./sketch.js";
 
 /**
  * @typedef {import("./colours.js").Theme} Theme
@@ -18,7 +20,8 @@ import { GROUP_TITLE_PX } from "./hit_test.js";
  * @property {Viewport} view
  * @property {Theme} theme
  * @property {Geometry} geometry
- * @property {readonly import("../graph/document.js").Group[]} groups
+ * @property {import("../graph/document.js").Document} document
+ * @property {import("../graph/specs.js").Specs} specs
  * @property {Box[]} plain nodes that have no element
  * @property {ReadonlySet<string>} selection
  * @property {{ids: ReadonlySet<string>, dx: number, dy: number} | null} moved
@@ -29,6 +32,7 @@ import { GROUP_TITLE_PX } from "./hit_test.js";
 
 const GRID_PX = 24;
 const STRAIGHT_SCALE = 0.16; // links are straight lines when this small
+const HAIRLINE_PX = 0.9999; // device pixels: what is wider is filled as an area, far slower
 const TITLE_SCALE = 0.22; // titles of far nodes are written above this
 
 /** @param {Picture} picture */
@@ -45,24 +49,28 @@ export function drawScene(picture) {
   drawPlainNodes(picture);
 }
 
-/** @param {Picture} picture */
-function drawGrid({ context, width, height, view, theme }) {
+/**
+ * Rows of dots, each a copy of one: thousands of single dots take longer than all the rest.
+ * @param {Picture} picture
+ */
+function drawGrid({ context, width, height, ratio, view, theme }) {
   const step = GRID_PX * view.scale * (view.scale < 0.5 ? 4 : 1);
   if (step < 9) return;
   const size = Math.max(1, Math.min(2, view.scale * 1.6));
   const left = -((view.x * view.scale) % step);
   const top = -((view.y * view.scale) % step);
-  context.fillStyle = theme.grid;
-  context.beginPath();
-  for (let x = left; x < width; x += step) {
-    for (let y = top; y < height; y += step) context.rect(x, y, size, size);
-  }
-  context.fill();
+  const row = new OffscreenCanvas(Math.ceil(width * ratio) || 1, Math.ceil(size * ratio));
+  const dots = /** @type {OffscreenCanvasRenderingContext2D} */ (row.getContext("2d"));
+  dots.scale(ratio, ratio);
+  dots.fillStyle = theme.grid;
+  for (let x = left; x < width; x += step) dots.fillRect(x, 0, size, size);
+  context.setTransform(1, 0, 0, 1, 0, 0);
+  for (let y = top; y < height; y += step) context.drawImage(row, 0, Math.round(y * ratio));
 }
 
 /** @param {Picture} picture */
-function drawGroups({ context, groups, theme, view }) {
-  for (const { bounding, color, title } of groups) {
+function drawGroups({ context, document, theme, view }) {
+  for (const { bounding, color, title } of document.groups) {
     const [x, y, width, height] = bounding;
     context.fillStyle = color || "#5b6cff";
     context.globalAlpha = theme.isDark ? 0.16 : 0.13;
@@ -98,16 +106,15 @@ function roundedBox(context, x, y, width, height, radius) {
 
 /** @param {Picture} picture */
 function drawLinks(picture) {
-  const { context, geometry, view, theme, width, height, moved, selection } = picture;
+  const { context, geometry, view, ratio, theme, width, height, moved, selection } = picture;
   const left = view.x;
   const top = view.y;
   const right = view.x + width / view.scale;
   const bottom = view.y + height / view.scale;
   const isStraight = view.scale < STRAIGHT_SCALE;
-  /** @type {Map<string, number[]>} */
-  const byColour = new Map();
-  /** @type {number[]} */
-  const bright = [];
+  /** @type {Map<string, Path2D>} */
+  const byType = new Map();
+  const bright = new Path2D();
   for (const curve of geometry.curves) {
     let { x1, y1, x2, y2 } = curve;
     const { link } = curve;
@@ -118,75 +125,96 @@ function drawLinks(picture) {
     if (Math.max(y1, y2) < top || Math.min(y1, y2) > bottom) continue;
     const slack = x2 < x1 ? 180 : 0;
     if (Math.max(x1, x2) + slack < left || Math.min(x1, x2) - slack > right) continue;
-    const colour = typeColour(link.type, theme.isDark);
-    let list = byColour.get(colour);
-    if (!list) byColour.set(colour, (list = []));
-    list.push(x1, y1, x2, y2);
+    let path = byType.get(link.type);
+    if (!path) byType.set(link.type, (path = new Path2D()));
+    addCurve(path, x1, y1, x2, y2, isStraight);
     if (selection.size > 0 && (selection.has(link.from) || selection.has(link.to))) {
-      bright.push(x1, y1, x2, y2);
+      addCurve(bright, x1, y1, x2, y2, isStraight);
     }
   }
-  const thickness = Math.min(6, Math.max(2, 1 / view.scale));
-  if (bright.length > 0 && selection.size <= 50) {
-    strokeCurves(context, bright, theme.accent, thickness + 4, 0.28, isStraight);
+  const hairline = HAIRLINE_PX / (view.scale * ratio);
+  const wish = Math.min(6, Math.max(2, 1 / view.scale));
+  const thickness = wish < hairline * 1.01 ? Math.min(wish, hairline) : wish;
+  if (selection.size > 0 && selection.size <= 50) {
+    stroke(context, bright, theme.accent, thickness + 4, 0.28);
   }
-  for (const [colour, list] of byColour)
-    strokeCurves(context, list, colour, thickness, 0.85, isStraight);
+  for (const [type, path] of byType) {
+    stroke(context, path, typeColour(type, theme.isDark), thickness, 0.85);
+  }
+}
+
+/**
+ * @param {Path2D} path
+ * @param {number} x1
+ * @param {number} y1
+ * @param {number} x2
+ * @param {number} y2
+ * @param {boolean} isStraight
+ */
+function addCurve(path, x1, y1, x2, y2, isStraight) {
+  path.moveTo(x1, y1);
+  if (isStraight) {
+    path.lineTo(x2, y2);
+  } else {
+    const r = reach(x2 - x1, y2 - y1);
+    path.bezierCurveTo(x1 + r, y1, x2 - r, y2, x2, y2);
+  }
 }
 
 /**
  * @param {CanvasRenderingContext2D} context
- * @param {number[]} list x1, y1, x2, y2 of each
+ * @param {Path2D} path
  * @param {string} colour
  * @param {number} thickness
  * @param {number} alpha
- * @param {boolean} isStraight
  */
-function strokeCurves(context, list, colour, thickness, alpha, isStraight) {
+function stroke(context, path, colour, thickness, alpha) {
   context.strokeStyle = colour;
   context.lineWidth = thickness;
   context.globalAlpha = alpha;
-  context.beginPath();
-  for (let at = 0; at < list.length; at += 4) {
-    const [x1, y1, x2, y2] = [list[at], list[at + 1], list[at + 2], list[at + 3]];
-    context.moveTo(x1, y1);
-    if (isStraight) {
-      context.lineTo(x2, y2);
-    } else {
-      const r = reach(x2 - x1, y2 - y1);
-      context.bezierCurveTo(x1 + r, y1, x2 - r, y2, x2, y2);
-    }
-  }
-  context.stroke();
+  context.stroke(path);
   context.globalAlpha = 1;
 }
 
 /** @param {Picture} picture */
-function drawPlainNodes({ context, plain, view, theme, selection, moved, stateOf, isFar }) {
-  /** @type {Map<string, Box[]>} */
-  const byFill = new Map();
-  for (const box of plain) {
-    const fill = box.node.bgcolor || theme.node;
-    const list = byFill.get(fill);
-    if (list) list.push(box);
-    else byFill.set(fill, [box]);
-  }
+function drawPlainNodes(picture) {
+  const { context, plain, view, theme, selection, moved, stateOf, isFar } = picture;
   const dx = (/** @type {Box} */ box) => (moved?.ids.has(box.id) ? moved.dx : 0);
   const dy = (/** @type {Box} */ box) => (moved?.ids.has(box.id) ? moved.dy : 0);
-  for (const [fill, boxes] of byFill) {
-    context.fillStyle = fill;
-    context.beginPath();
-    for (const box of boxes) context.rect(box.x + dx(box), box.y + dy(box), box.width, box.height);
-    context.fill();
-  }
-  context.fillStyle = theme.title;
-  context.beginPath();
-  for (const box of plain)
-    if (!box.node.color) context.rect(box.x + dx(box), box.y + dy(box), box.width, 30);
-  context.fill();
+  if (isFar) drawFarNodes(picture, dx, dy);
+  else drawNearNodes(picture, dx, dy);
   for (const box of plain)
     drawMarks(context, box, dx(box), dy(box), theme, selection, stateOf(box.id), view);
-  if (view.scale < TITLE_SCALE || !isFar) return;
+}
+
+/**
+ * @param {Picture} picture
+ * @param {(box: Box) => number} dx
+ * @param {(box: Box) => number} dy
+ */
+function drawNearNodes({ context, plain, theme, document, specs }, dx, dy) {
+  for (const box of plain) {
+    const sketch = sketchOf(context, document, box.node, specs.get(box.node.type));
+    const place = [box.x + dx(box), box.y + dy(box), box.width, box.height];
+    drawSketch(context, sketch, box.node, place, theme);
+  }
+}
+
+/**
+ * @param {Picture} picture
+ * @param {(box: Box) => number} dx
+ * @param {(box: Box) => number} dy
+ */
+function drawFarNodes({ context, plain, view, theme }, dx, dy) {
+  for (const box of plain) {
+    context.fillStyle = box.node.bgcolor || theme.node;
+    context.fillRect(box.x + dx(box), box.y + dy(box), box.width, box.height);
+  }
+  for (const box of plain) {
+    context.fillStyle = box.node.color || theme.title;
+    context.fillRect(box.x + dx(box), box.y + dy(box), box.width, TITLE_PX);
+  }
+  if (view.scale < TITLE_SCALE) return;
   context.fillStyle = theme.ink;
   context.font = "600 20px system-ui, sans-serif";
   context.textBaseline = "middle";
@@ -208,10 +236,6 @@ function drawPlainNodes({ context, plain, view, theme, selection, moved, stateOf
  */
 function drawMarks(context, box, dx, dy, theme, selection, state, view) {
   const [x, y] = [box.x + dx, box.y + dy];
-  if (box.node.color) {
-    context.fillStyle = box.node.color;
-    context.fillRect(x, y, box.width, 30);
-  }
   const edge =
     state === "error" || state === "refused" ? theme.bad : state === "running" ? theme.good : "";
   const colour = edge || (selection.has(box.id) ? theme.accent : "");
@@ -229,7 +253,9 @@ function drawMarks(context, box, dx, dy, theme, selection, state, view) {
  * @param {number} scale
  */
 export function drawPulledLink(context, { x1, y1, x2, y2 }, colour, scale) {
-  strokeCurves(context, [x1, y1, x2, y2], colour, Math.max(2.5, 1.5 / scale), 1, false);
+  const path = new Path2D();
+  addCurve(path, x1, y1, x2, y2, false);
+  stroke(context, path, colour, Math.max(2.5, 1.5 / scale), 1);
   context.fillStyle = colour;
   context.beginPath();
   context.arc(x2, y2, 4, 0, 7);

@@ -10,8 +10,8 @@ import { fitted, toWorld, zoomAt } from "./viewport.js";
 
 const FAR_SCALE = 0.4;
 // For making elements in each frame: at most so long, and so many.
-const AT_REST = { ms: 24, elements: 12 };
-const MOVING = { ms: 4, elements: 2 };
+const MAKE_MS = 24;
+const MAKE_MOST = 12;
 const MARGIN_PX = 160; // elements are made this far outside the screen
 const POOL_SIZE = 8; // unused elements of one structure
 const SETTLE_MS = 250;
@@ -36,7 +36,7 @@ const NO_PROBLEMS = /** @type {import("../run/problems.js").Problem[]} */ ([]);
 export function createScene({ root, store, run, host }) {
   const canvas = el("canvas", { class: "ground", "aria-hidden": "true" });
   const layer = el("div", { class: "nodes" });
-  root.append(canvas, layer);
+  root.append(canvas, layer, el("div", { class: "shield" }));
   const context = /** @type {CanvasRenderingContext2D} */ (
     canvas.getContext("2d", { alpha: false })
   );
@@ -76,7 +76,7 @@ export function createScene({ root, store, run, host }) {
 
   function frame() {
     isAsked = false;
-    const { document, selection } = store.get();
+    const { document, specs, selection } = store.get();
     const isFar = view.scale < FAR_SCALE;
     layer.style.transform = `scale(${view.scale}) translate(${-view.x}px, ${-view.y}px)`;
     layer.classList.toggle("far", isFar);
@@ -96,7 +96,8 @@ export function createScene({ root, store, run, host }) {
       moved,
       stateOf,
       isFar,
-      groups: document.groups,
+      document,
+      specs,
       isGridShown,
     });
     overlay?.(context, theme, view.scale);
@@ -146,17 +147,19 @@ export function createScene({ root, store, run, host }) {
   }
 
   /**
-   * Make, update and put away elements; gives the boxes that have none yet.
+   * Make, update and put away elements; gives the boxes that have none yet. While the view moves
+   * none comes or goes: the browser would make all layers anew, and look for forms to fill in.
    * @param {import("./geometry.js").Box[]} seen
    */
   function syncViews(seen) {
     const wanted = new Set(seen.map((box) => box.id));
-    for (const [id, old] of views) if (!wanted.has(id) && !isKept(old, id)) putAway(id, old);
+    for (const [id, old] of views) {
+      if (!isMoving && !wanted.has(id) && !isKept(old, id)) putAway(id, old);
+    }
     const start = performance.now();
     /** @type {import("./geometry.js").Box[]} */
     const plain = [];
     let made = 0;
-    const most = isMoving ? MOVING : AT_REST;
     for (const box of seen) {
       const node = box.node;
       const old = views.get(box.id);
@@ -169,8 +172,8 @@ export function createScene({ root, store, run, host }) {
       }
       const hasFocus = old?.element.contains(document.activeElement) ?? false;
       if (old) putAway(box.id, old);
-      const isLate = made >= most.elements || (made > 0 && performance.now() - start > most.ms);
-      if (isLate && !hasFocus) {
+      const isLate = made >= MAKE_MOST || (made > 0 && performance.now() - start > MAKE_MS);
+      if ((isMoving || isLate) && !hasFocus) {
         plain.push(box);
         continue;
       }
@@ -179,7 +182,7 @@ export function createScene({ root, store, run, host }) {
       if (hasFocus) views.get(box.id)?.element.focus({ preventScroll: true });
     }
     isStale = false;
-    if (plain.length > 0) {
+    if (plain.length > 0 && !isMoving) {
       isStale = true;
       requestFrame();
     }
