@@ -12,12 +12,13 @@ const REMEMBERED_MS = 10_000;
 
 /** @typedef {"embeddings" | "loras" | "wildcards" | "styles"} Kind */
 
-/** @type {{kind: Kind, pattern: RegExp, widget?: string, end: string}[]} */
+/** @type {{kind: Kind, pattern: RegExp, widget?: string, nodeType?: string, end: string}[]} */
 const TRIGGERS = [
   { kind: "embeddings", pattern: /embedding:([\w./-]*)$/, end: " " },
   // Where such a tag means something: Load LoRAs from Text.
   { kind: "loras", pattern: /<lora:([\w./ -]*)$/, widget: "tagged_text", end: ":1>" },
-  { kind: "wildcards", pattern: /(?<![\w])__([\w./-]*)$/, end: "__" },
+  // Only this node replaces them; elsewhere they would be encoded as they stand.
+  { kind: "wildcards", pattern: /(?<![\w])__([\w./-]*)$/, nodeType: "DynamicPrompt", end: "__" },
   { kind: "styles", pattern: /(?:^|[\n,])[^\S\n]*([^\n,]*)$/, widget: "styles", end: "\n" },
 ];
 
@@ -25,10 +26,14 @@ const TRIGGERS = [
  * What is being typed in a field just before the cursor; null when nothing can be completed.
  * @param {string} before the text up to the cursor
  * @param {string | undefined} widget the name of the field's input
+ * @param {string | undefined} nodeType of the node that the field is on
  */
-export function typedName(before, widget) {
-  for (const { kind, pattern, widget: wanted, end } of TRIGGERS) {
-    const found = (!wanted || wanted === widget) && pattern.exec(before);
+export function typedName(before, widget, nodeType) {
+  for (const trigger of TRIGGERS) {
+    const { kind, pattern, end } = trigger;
+    if (trigger.widget && trigger.widget !== widget) continue;
+    if (trigger.nodeType && trigger.nodeType !== nodeType) continue;
+    const found = pattern.exec(before);
     if (found) return { kind, name: found[1], end };
   }
   return null;
@@ -161,11 +166,14 @@ export function installPromptHelp({ api, store }) {
   function hide() {
     list.hidden = true;
   }
-}
 
-/** @param {HTMLTextAreaElement} field */
-const typedBefore = (field) =>
-  typedName(field.value.slice(0, field.selectionStart), field.dataset.widget);
+  /** @param {HTMLTextAreaElement} target */
+  function typedBefore(target) {
+    const id = /** @type {HTMLElement | null} */ (target.closest(".node"))?.dataset.id ?? "";
+    const nodeType = store.get().document.nodes.get(id)?.type;
+    return typedName(target.value.slice(0, target.selectionStart), target.dataset.widget, nodeType);
+  }
+}
 
 /**
  * Change a field as if it had been typed, so that its owner hears of it.
