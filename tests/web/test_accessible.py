@@ -152,3 +152,12 @@ def test_progress_is_told_aloud(page: Page) -> None:
     expect(live).to_contain_text("Done", timeout=60_000)
     told = page.evaluate("told")
     assert told[0] == "Queued." and any(words.startswith("Step ") for words in told), told
+
+
+def test_a_selected_node_is_seen_to_be_selected(page: Page) -> None:
+    page.mouse.click(*head(page, "KSampler"))
+    page.mouse.move(5, 500)
+    shadow = "(one) => getComputedStyle(one).boxShadow.split(' 0px 0px 0px ')"
+    accent = page.evaluate("weft.scene.theme.accent")
+    assert node(page, "KSampler").evaluate(shadow)[0] == accent
+    assert node(page, "VAE Decode").evaluate(shadow)[0] == page.evaluate("weft.scene.theme.line")

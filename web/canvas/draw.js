@@ -178,13 +178,12 @@ function stroke(context, path, colour, thickness, alpha) {
 
 /** @param {Picture} picture */
 function drawPlainNodes(picture) {
-  const { context, plain, view, theme, selection, moved, stateOf, isFar } = picture;
+  const { plain, moved, isFar } = picture;
   const dx = (/** @type {Box} */ box) => (moved?.ids.has(box.id) ? moved.dx : 0);
   const dy = (/** @type {Box} */ box) => (moved?.ids.has(box.id) ? moved.dy : 0);
   if (isFar) drawFarNodes(picture, dx, dy);
   else drawNearNodes(picture, dx, dy);
-  for (const box of plain)
-    drawMarks(context, box, dx(box), dy(box), theme, selection, stateOf(box.id), view);
+  for (const box of plain) drawMarks(picture, box, box.x + dx(box), box.y + dy(box));
 }
 
 /**
@@ -225,24 +224,21 @@ function drawFarNodes({ context, plain, view, theme }, dx, dy) {
 }
 
 /**
- * @param {CanvasRenderingContext2D} context
+ * @param {Picture} picture
  * @param {Box} box
- * @param {number} dx
- * @param {number} dy
- * @param {Theme} theme
- * @param {ReadonlySet<string>} selection
- * @param {string} state
- * @param {Viewport} view
+ * @param {number} x
+ * @param {number} y
  */
-function drawMarks(context, box, dx, dy, theme, selection, state, view) {
-  const [x, y] = [box.x + dx, box.y + dy];
+function drawMarks({ context, theme, selection, stateOf, view, isFar }, box, x, y) {
+  const state = stateOf(box.id);
   const edge =
     state === "error" || state === "refused" ? theme.bad : state === "running" ? theme.good : "";
   const colour = edge || (selection.has(box.id) ? theme.accent : "");
   if (!colour) return;
   context.strokeStyle = colour;
   context.lineWidth = 2.5 / view.scale;
-  context.strokeRect(x, y, box.width, box.height);
+  roundedBox(context, x, y, box.width, box.height, isFar ? 0 : 10);
+  context.stroke();
 }
 
 /**
