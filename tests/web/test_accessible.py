@@ -161,3 +161,20 @@ def test_a_selected_node_is_seen_to_be_selected(page: Page) -> None:
     accent = page.evaluate("weft.scene.theme.accent")
     assert node(page, "KSampler").evaluate(shadow)[0] == accent
     assert node(page, "VAE Decode").evaluate(shadow)[0] == page.evaluate("weft.scene.theme.line")
+
+
+def test_nodes_too_small_to_have_elements_are_not_in_the_tab_order(page: Page) -> None:
+    node(page, "KSampler").get_by_role("spinbutton", name="steps").focus()
+    inside = "document.querySelector('.nodes').contains(document.activeElement)"
+    page.evaluate("weft.scene.setView({ x: -2000, y: -2000, scale: 0.2 })")
+    at_rest(page)
+    stage = page.get_by_role("application")
+    expect(stage).to_be_focused()
+    page.keyboard.press("Tab")
+    assert not page.evaluate(inside)
+    page.keyboard.press("Shift+Tab")
+    expect(stage).to_be_focused()
+    page.keyboard.press("ArrowRight")  # goes to a node, which is near then
+    at_rest(page)
+    assert page.evaluate(inside)
+    assert page.evaluate("weft.scene.view.scale") >= 0.4

@@ -80,6 +80,7 @@ export function createScene({ root, store, run, host }) {
     const isFar = view.scale < FAR_SCALE;
     layer.style.transform = `scale(${view.scale}) translate(${-view.x}px, ${-view.y}px)`;
     layer.classList.toggle("far", isFar);
+    if (!isFar || !isMoving) setReachable(!isFar);
     const seen = boxesIn(isFar ? 40 : MARGIN_PX / view.scale);
     const plain = isFar ? seen : syncViews(seen);
     const stateOf = (/** @type {string} */ id) => stateNow(id)?.state ?? "";
@@ -102,6 +103,13 @@ export function createScene({ root, store, run, host }) {
     });
     overlay?.(context, theme, view.scale);
     for (const follower of followers) follower();
+  }
+
+  /** Whether keys get to the nodes, which are not seen when far. @param {boolean} isReachable */
+  function setReachable(isReachable) {
+    if (layer.inert === !isReachable) return;
+    if (!isReachable && layer.contains(document.activeElement)) root.focus({ preventScroll: true });
+    layer.inert = !isReachable;
   }
 
   /** @param {number} margin */
@@ -425,6 +433,7 @@ export function createScene({ root, store, run, host }) {
         const now = frameOf(node);
         show(id, structureOf(node, now.layout), now);
       }
+      setReachable(true);
       views.get(id)?.element.focus({ preventScroll: true });
     },
 
