@@ -22,7 +22,17 @@ from engine.diffusion import vae as autoencoder
 from engine.diffusion.conditioning_ops import with_options
 
 _TESTING = "_for_testing"
-_Overlap = Annotated[int, Int(64, min=0, max=4096, step=32)]
+_Overlap = Annotated[
+    int,
+    Int(
+        64,
+        min=0,
+        max=4096,
+        step=32,
+        tooltip="Pixels that neighbouring tiles share. Below a quarter of the tile, and with tiles "
+        "below 256, seams may be seen.",
+    ),
+]
 _Temporal = Annotated[
     int, Int(64, min=8, max=4096, step=4, tooltip="For video VAEs; without effect on pictures.")
 ]

@@ -77,6 +77,11 @@ class _Entry:
     users: int = 0
     compiled: Callable[..., Any] | None = None
 
+    @property
+    def size_bytes(self) -> int:
+        """In memory (what it shares with others too) and in pages of the file."""
+        return self.own_bytes + self.shared_bytes + self.mapped_bytes
+
 
 @dataclass(kw_only=True)
 class ModelPool:
@@ -126,6 +131,9 @@ class ModelPool:
         finally:
             with self._lock:
                 entry.users -= 1
+                is_done = not entry.users and entry.size_bytes > LARGE_BYTES
+            if is_done:  # the next part's activations are of other sizes: they would come on top
+                return_freed_memory()
 
     def own_copy(self, recipe: Recipe) -> Loaded:
         """A live part with fp32 weights, patches applied, that belong to the caller alone.

@@ -17,7 +17,7 @@ from engine.diffusion.noise import NoiseSource
 from engine.diffusion.parameterization import Parameterization, parameterization
 from engine.diffusion.samplers import SAMPLERS
 from engine.diffusion.samplers.base import SamplerSpec
-from engine.diffusion.schedules import exponential
+from engine.diffusion.schedules import SCHEDULE_NAMES, exponential, schedule
 
 SPECS = list(SAMPLERS.values())
 DETERMINISTIC = [s for s in SPECS if not s.is_stochastic and "cfg_pp" not in s.name]
@@ -93,6 +93,16 @@ def test_a_batch_of_two_is_two_singles(spec: SamplerSpec) -> None:
     both = run(spec, x, sigmas)
     for i in (0, 1):
         torch.testing.assert_close(both[i : i + 1], run(spec, x[i : i + 1], sigmas))
+
+
+@each(SPECS)
+def test_every_schedule_gives_the_same_finite_latent_again(spec: SamplerSpec) -> None:
+    for name in SCHEDULE_NAMES:
+        sigmas = schedule(model(), name, 4)
+        x = start(float(sigmas[0]))
+        found = run(spec, x, sigmas)
+        assert torch.isfinite(found).all(), name
+        assert torch.equal(found, run(spec, x, sigmas)), name
 
 
 @each(SPECS)
