@@ -19,7 +19,7 @@ from engine.api import (
     node,
 )
 from engine.diffusion import lora_tools as tools
-from engine.diffusion.lora import open_lora
+from engine.diffusion.lora import check_lora
 from engine.diffusion.lora_extraction import extracted
 from engine.diffusion.patches import subtracted
 from engine.diffusion.training.adapter_files import LORA_FORMATS, LoraFormat
@@ -198,8 +198,9 @@ def convert_lora(
 def _opened(ctx: RunContext, name: str) -> tuple[WeightFile, str, str]:
     """A LoRA file, its name and its digest."""
     path = ctx.files.resolve("loras", name)
-    file = open_lora(path, ctx.files.digest(path), name)
-    return open_weights(path), name, file.digest
+    file = open_weights(path)
+    check_lora(file, name)
+    return file, name, ctx.files.digest(path)
 
 
 def _changes(ctx: RunContext, file: WeightFile, name: str) -> tools.Changes:

@@ -108,12 +108,17 @@ class LoraFit:
 
 def open_lora(path: Path, digest: str, name: str) -> FileRef:
     """A LoRA file, its header checked. Raises: CorruptFile, ModelError if it holds no LoRA."""
-    if not read_modules(open_weights(path)):
+    check_lora(open_weights(path), name)
+    return FileRef(path=str(path), digest=digest, name=name)
+
+
+def check_lora(file: WeightFile, name: str) -> None:
+    """Raises: ModelError, if a file holds no LoRA."""
+    if not read_modules(file):
         raise ModelError(
             f"{name} holds no LoRA: none of its names end as a LoRA's do.",
             hint="A checkpoint, VAE or embedding belongs in its own folder and loader.",
         )
-    return FileRef(path=str(path), digest=digest, name=name)
 
 
 def add_lora(
