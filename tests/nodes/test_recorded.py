@@ -23,9 +23,6 @@ from tests.nodes.recorded import (
 TOLERANCES = {"noise": 1e-6, "sigmas": 1e-6, "toy": 1e-6, "ops": 5e-6}
 # Known to be off by more, for the rounding of their coefficients.
 ROUNDING = {
-    "toy/eps/deis/karras7": 2e-6,
-    "toy/v/deis/karras7": 2e-6,
-    "toy/flow3/deis/karras7": 2e-6,
     "toy/flow3/sa_solver/karras7": 2e-6,
     "toy/custom/adaptive": 2e-6,
 }

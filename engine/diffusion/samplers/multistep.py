@@ -201,8 +201,11 @@ def deis_weights(sigmas: Tensor, order: int, points: int = 10000) -> list[list[T
         used = min(i + 1, order)
         tau = torch.linspace(float(times[i]), float(times[i + 1]), points)
         width = (times[i + 1] - times[i]) / points
-        alpha = torch.exp(-0.5 * tau**2 * (beta_1 - beta_0) - tau * beta_0)
-        log_slope = -tau * (beta_1 - beta_0) - beta_0
+        with torch.enable_grad():  # the rounding of the closed form differs
+            tau.requires_grad_(True)
+            alpha = torch.exp(-0.5 * tau**2 * (beta_1 - beta_0) - tau * beta_0)
+            (log_slope,) = torch.autograd.grad(alpha.log().sum(), tau)
+        tau, alpha = tau.detach(), alpha.detach()
         integrand = -0.5 * log_slope / torch.sqrt(alpha * (1 - alpha))
         nodes = [times[i - k] for k in range(used)]
         row = []
@@ -219,9 +222,11 @@ def deis_weights(sigmas: Tensor, order: int, points: int = 10000) -> list[list[T
 def _vp_times(sigmas: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Times of a linear VP process that has sigma 0.002 at time 0.001 and 80 at 1.
 
-    In single precision, whose rounding of the small sigma shows in the recorded values.
+    The small sigma in single precision and the large one in double, whose rounding shows in the
+    recorded values.
     """
-    low, high = (torch.log(torch.tensor(s) ** 2 + 1) for s in (0.002, 80.0))
+    low = torch.log(torch.tensor(0.002) ** 2 + 1)
+    high = torch.log(torch.tensor(80.0, dtype=torch.float64) ** 2 + 1)
     first = 1e-3
     growth = 2 * (low / first - high) / (first - 1)
     start = high - 0.5 * growth
