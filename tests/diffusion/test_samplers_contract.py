@@ -17,6 +17,7 @@ from engine.diffusion.noise import NoiseSource
 from engine.diffusion.parameterization import Parameterization, parameterization
 from engine.diffusion.samplers import SAMPLERS
 from engine.diffusion.samplers.base import SamplerSpec
+from engine.diffusion.samplers.dpm_solver import sample_dpm_adaptive
 from engine.diffusion.schedules import SCHEDULE_NAMES, exponential, schedule
 
 SPECS = list(SAMPLERS.values())
@@ -162,6 +163,26 @@ def test_closed_form_order_is_at_least_the_declared_one(spec: SamplerSpec) -> No
         return float((run(spec, x, sigmas.exp(), denoise) - exact).abs().max())
 
     assert math.log2(error(24) / error(48)) > spec.order - 0.35
+
+
+@pytest.mark.parametrize(("eta", "order"), [(0.0, 3.0), (1.0, 1.5)])
+def test_k_diffusion_adaptive_steps_lengthen_by_the_order_that_noise_leaves(
+    eta: float, order: float
+) -> None:
+    """Both orders agree on an empty picture up to rounding, so the error is nearly nothing."""
+    sigmas: list[Tensor] = []
+
+    class Empty(Exact):
+        def __call__(self, x: Tensor, sigma: Tensor) -> Tensor:
+            sigmas.append(sigma)
+            return torch.zeros_like(x)
+
+    x, levels = start(10.0), torch.tensor([10.0, 0.1])
+    sample_dpm_adaptive(Empty(), x, levels, noise=NoiseSource(x, 5), on_step=Steps(), eta=eta)
+    first, second, third = (-sigmas[i].log() for i in (0, 3, 6))  # three calls a step
+    longest = {n: 1 + math.atan(1e8 ** (1 / n) - 1) for n in (1.5, 3.0)}
+    growth = float((third - second) / (second - first))
+    assert min(longest, key=lambda n: abs(longest[n] - growth)) == order
 
 
 def test_closed_form_adaptive_meets_its_bound() -> None:

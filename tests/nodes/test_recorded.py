@@ -21,11 +21,6 @@ from tests.nodes.recorded import (
 )
 
 TOLERANCES = {"noise": 1e-6, "sigmas": 1e-6, "toy": 1e-6, "ops": 5e-6}
-# Known to be off by more, for the rounding of their coefficients.
-ROUNDING = {
-    "toy/flow3/sa_solver/karras7": 2e-6,
-    "toy/custom/adaptive": 2e-6,
-}
 NOT_BUILT = {"sigmas/node/gits"}
 CASES = [
     pytest.param(group, number, key, name, id=name)
@@ -46,8 +41,7 @@ _values = cache(recorded_values)
 @pytest.mark.parametrize(("group", "number", "key", "name"), CASES)
 def test_recorded_value(group: str, number: int, key: str, name: str) -> None:
     found = flatten(_player(group, number).value(key))
-    tolerance = ROUNDING.get(name, TOLERANCES[group])
     wanted = {k: v for k, v in _values(group).items() if k.split("|")[0] == name}
     assert wanted
     for path, want in wanted.items():
-        assert error(found[path.split("|")[1]], want) <= tolerance, path
+        assert error(found[path.split("|")[1]], want) <= TOLERANCES[group], path

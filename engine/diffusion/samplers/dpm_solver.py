@@ -115,7 +115,8 @@ def sample_dpm_adaptive(
     t_end = -_lowest(sigmas).log()
     s, total = -sigmas[0].log(), len(sigmas) - 1
     t_start = s
-    control = _StepControl(h_init, pcoeff, icoeff, dcoeff, order, accept_safety)
+    strong_order = 1.5 if eta else order  # noise lowers it
+    control = _StepControl(h_init, pcoeff, icoeff, dcoeff, strong_order, accept_safety)
     solver = _Solver(denoise)
     previous = x
     while s < t_end - 1e-5:
@@ -134,7 +135,7 @@ def sample_dpm_adaptive(
             low, eps_r1 = solver.second(x, s, target, eps, r1=1 / 3)
             high = solver.third(x, s, target, eps, eps_r1)
         bound = torch.clamp(rtol * torch.maximum(low.abs(), previous.abs()), min=atol)
-        error = float(torch.linalg.norm((low - high) / bound)) / x.numel() ** 0.5
+        error = float(torch.linalg.norm((low - high) / bound) / x.numel() ** 0.5)
         if control.accepts(error):
             previous = low
             x = high + up * s_noise * noise.normal() if eta else high
@@ -158,7 +159,7 @@ class _StepControl:
         pcoeff: float,
         icoeff: float,
         dcoeff: float,
-        order: int,
+        order: float,
         accept_safety: float,
     ) -> None:
         self.h = h

@@ -1,5 +1,6 @@
 """SA-Solver: stochastic Adams steps with predictor and corrector."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -107,7 +108,7 @@ def adams_weights(sigma: Tensor, nodes: Tensor, start: Tensor, end: Tensor, tau:
     The integral of (1 + tau²) e^{(1 + tau²)(lambda - end)} times the Lagrange polynomials of the
     nodes, times alpha at the end. In single precision, as the recorded values are.
     """
-    matrix = torch.stack([nodes**p for p in range(len(nodes))])
+    matrix = torch.vander(nodes, len(nodes), increasing=True).T
     moments = _moments(1 + tau**2, start, end, len(nodes))
     return sigma * end.exp() * torch.linalg.solve(matrix, moments)
 
@@ -142,10 +143,16 @@ def _total(sigma: Tensor, start: Tensor, end: Tensor, tau: float) -> tuple[Tenso
 
 
 def _moments(speed: float, start: Tensor, end: Tensor, count: int) -> Tensor:
-    """Integrals of speed · e^{speed (u - end)} u^p over u in [start, end], p = 0 … count - 1."""
+    """Integrals of speed · e^{speed (u - end)} u^p over u in [start, end], p = 0 … count - 1.
+
+    By parts, written out: sum over k of (-1/speed)^k p!/(p - k)! times the bounds of u^{p - k}.
+    """
     decay = (-speed * (end - start)).exp()
     found: list[Tensor] = []
     for p in range(count):
-        bounds = end**p - start**p * decay
-        found.append(bounds - p / speed * found[-1] if found else bounds)
+        integral = torch.zeros_like(end)
+        for k in range(p + 1):
+            bounds = end ** (p - k) - decay * start ** (p - k)
+            integral = integral + (-1) ** k * math.perm(p, k) * bounds / speed**k
+        found.append(integral)
     return torch.stack(found)
