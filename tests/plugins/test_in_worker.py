@@ -23,7 +23,12 @@ class NoFiles:
         return name
 
     def view(
-        self, job_id: str, node_id: str, call_index: int, prompt: Callable[[], Mapping[str, Any]]
+        self,
+        job_id: str,
+        node_id: str,
+        call_index: int,
+        prompt: Callable[[], Mapping[str, Any]],
+        note: Callable[[str, str], None],
     ) -> CheckContext:
         return CheckContext(Path())
 

@@ -42,7 +42,7 @@ class Run:
     places: "Places"
     path: Path
     watch: Watch
-    team: Team
+    team: Team = field(default_factory=Team)
     curve: Curve = field(default_factory=Curve)
     notes: Sequence[str] = ()
     _first_styles: float | None = None
