@@ -121,7 +121,7 @@ def test_an_empty_latent_takes_the_model_s_channels(ctx: Context) -> None:
 
 def test_text_of_another_model_is_refused(ctx: Context) -> None:
     wrong = [(torch.zeros(1, 77, 5), {})]
-    with pytest.raises(NodeError, match=r"5 channels.*8"):
+    with pytest.raises(NodeError, match=r"\[1, 77, 5\].*8"):
         run(ctx, positive=wrong)
 
 
