@@ -146,6 +146,8 @@ def sample_pixels(
 
 
 def _predict(loaded: LoadedPixels, x: Tensor, t: int) -> Tensor:
-    with torch.no_grad():
+    # diffusers casts the time to the first weight's type, which is not there before it is used.
+    mixed = torch.autocast(loaded.device.type, loaded.dtype, loaded.dtype is not torch.float32)
+    with torch.no_grad(), mixed:
         out: Any = loaded.model(x.to(loaded.device, loaded.dtype), t, return_dict=False)
     return out[0].double().cpu()

@@ -17,6 +17,7 @@ from engine.diffusion.pixel_diffusion import (
     open_pixel_model,
     sample_pixels,
 )
+from engine.diffusion.precision import Precision
 from engine.diffusion.residency import ModelPool
 from engine.diffusion.training.job import train
 from engine.diffusion.training.optimizers import OptimizerSettings
@@ -48,6 +49,19 @@ def test_it_learns_and_its_file_draws(tmp_path: Path) -> None:
         second = sample_pixels(loaded, count=1, steps=3, eta=1.0, seed=5)
     assert pictures.shape == (2, 16, 16, 3)
     assert torch.allclose(pictures[1:], second, atol=1e-5)  # its noise is its own
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_it_draws_in_half_precision_what_it_draws_in_full(
+    tmp_path: Path, precision: Precision
+) -> None:
+    path = train(pixels_of(tmp_path, steps=2), POOL, places_of(tmp_path), lambda _: None)
+    recipe = open_pixel_model(path, f"for {precision}", "made")
+    drawn: list[torch.Tensor] = []
+    for pool in (POOL, ModelPool(precision=precision)):
+        with pool.use(recipe) as loaded:
+            drawn.append(sample_pixels(loaded, count=2, steps=3, eta=0.0, seed=4))
+    assert float((drawn[0] - drawn[1]).abs().mean()) < 0.02
 
 
 def test_sampling_equals_diffusers() -> None:
