@@ -21,9 +21,9 @@ def own_server(tmp_path: Path) -> Iterator[ServerProcess]:
 
 def start_long_run(page: Page) -> None:
     sampler = page.get_by_role("group", name="KSampler")
-    sampler.get_by_role("spinbutton", name="steps").fill("400")
+    sampler.get_by_role("spinbutton", name="steps").fill("5000")
     page.keyboard.press("Control+Enter")
-    expect(sampler.locator(".badge")).to_contain_text("/ 400", timeout=240_000)
+    expect(sampler.locator(".badge")).to_contain_text("/ 5000", timeout=240_000)
 
 
 def opened(browser: Browser, server: ServerProcess) -> Page:
@@ -38,7 +38,7 @@ def test_reload_in_mid_run(page: Page) -> None:
     page.reload()
     page.wait_for_selector("body[data-ready]")
     sampler = page.get_by_role("group", name="KSampler")
-    expect(sampler.locator(".badge")).to_contain_text("/ 400", timeout=60_000)
+    expect(sampler.locator(".badge")).to_contain_text("/ 5000", timeout=60_000)
     expect(page.get_by_role("group", name="Load Checkpoint").locator(".badge")).not_to_be_empty()
     page.keyboard.press("Control+Alt+Enter")
     expect(page.locator(".top-bar")).not_to_have_class("top-bar running", timeout=60_000)
@@ -55,7 +55,7 @@ def test_server_killed_in_mid_run(chromium: Browser, own_server: ServerProcess) 
     own_server.start()
     expect(page.locator(".connection")).to_have_attribute("data-state", "online", timeout=60_000)
     running = page.get_by_role("group", name="KSampler").locator(".badge")
-    expect(running).to_contain_text("/ 400", timeout=240_000)
+    expect(running).to_contain_text("/ 5000", timeout=240_000)
     text = page.get_by_role("textbox", name="text").first
     expect(text).to_have_value("a white square on a green background")
     page.context.close()

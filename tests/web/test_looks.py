@@ -83,15 +83,15 @@ def test_a_page_of_another_browser_follows_a_run_that_it_did_not_queue(
     other.goto(page.url)  # shows what ran last, as a fresh browser
     expect(badge(other, "Save Image")).to_have_text(ENDED, timeout=60_000)
     expect(node(other, "Save Image").locator(".pictures img")).to_be_visible()
-    page.evaluate(SET, ["steps", 400])
+    page.evaluate(SET, ["steps", 5000])
     page.keyboard.press("Control+Enter")
-    expect(badge(other, "KSampler")).to_contain_text("/ 400", timeout=60_000)
+    expect(badge(other, "KSampler")).to_contain_text("/ 5000", timeout=60_000)
     fresh = chromium.new_context().new_page()  # a third one, in mid-run
     fresh.goto(page.url)
-    expect(badge(fresh, "KSampler")).to_contain_text("/ 400", timeout=60_000)
+    expect(badge(fresh, "KSampler")).to_contain_text("/ 5000", timeout=60_000)
     fresh.keyboard.press("Control+Alt+Enter")
     for seen in (page, other, fresh):
-        expect(badge(seen, "KSampler")).not_to_contain_text("/ 400", timeout=60_000)
+        expect(badge(seen, "KSampler")).not_to_contain_text("/ 5000", timeout=60_000)
     other.context.close()
     fresh.context.close()
 

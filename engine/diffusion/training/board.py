@@ -34,7 +34,12 @@ class Board:
         """Shapes: pictures (N, H, W, 3) 0..1."""
         if self._writer is None:
             module = importlib.import_module(PACKAGE)
-            self._writer = module.SummaryWriter(str(self.folder), purge_step=step.number)
+            self._writer = module.SummaryWriter(
+                str(self.folder),
+                purge_step=step.number,
+                # files are named by the second: another sitting may be in the same one
+                filename_suffix=f".{step.number}",
+            )
         self._writer.add_scalar("loss/training", step.loss, step.number)
         self._writer.add_scalar("learning_rate", step.lr, step.number)
         if validation is not None:
