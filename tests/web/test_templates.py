@@ -39,6 +39,11 @@ def first_two(axis: dict[str, Any]) -> dict[str, Any]:
     return {**axis, "values": ", ".join(axis["values"].split(", ")[:2])}
 
 
+def test_each_workflow_is_listed_once() -> None:
+    files = sorted(path.stem for path in FOLDER.glob("*.json") if path.stem != "list")
+    assert sorted(template["id"] for template in TEMPLATES) == files
+
+
 @pytest.mark.parametrize("template", TEMPLATES, ids=lambda t: t["id"])
 def test_it_runs(server: ServerProcess, template: dict[str, Any]) -> None:
     inputs = server.base / "input"
