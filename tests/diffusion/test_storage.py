@@ -26,6 +26,8 @@ from tests.tiny_checkpoint import (
 )
 from tests.tiny_transformer import METADATA, flux_keys
 
+pytestmark = pytest.mark.slow
+
 X, CONTEXT = torch.randn(1, 16, 4, 4), torch.randn(1, 3, 32)
 TIME = torch.tensor([0.5])
 

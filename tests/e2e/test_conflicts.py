@@ -20,6 +20,8 @@ from tests.e2e.server_process import ServerProcess
 from tests.tiny_checkpoint import TINY_METADATA, write_tiny_control
 from tests.tiny_families import write_family
 
+pytestmark = pytest.mark.slow
+
 Nodes = dict[str, dict[str, Any]]
 
 

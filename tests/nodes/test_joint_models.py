@@ -52,6 +52,8 @@ from tests.tiny_transformer import (
     write_tokenizer,
 )
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:

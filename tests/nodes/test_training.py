@@ -12,6 +12,8 @@ from nodes import training, training_settings
 from tests.diffusion.training.tiny_runs import dataset_of, parts_of
 from tests.nodes.context import Context, context
 
+pytestmark = pytest.mark.slow
+
 
 def settings_of() -> Any:
     batches = training_settings.training_batches(

@@ -17,6 +17,8 @@ from engine.config import Config
 from engine.local import Weft
 from tests.workflows.files import write_all
 
+pytestmark = pytest.mark.slow
+
 DOCUMENTS = sorted((Path(__file__).parent / "published").glob("*.json"))
 # The node types that published workflows for SD1.x and SDXL use.
 NODE_TYPES = """

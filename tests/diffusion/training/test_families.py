@@ -23,6 +23,8 @@ from engine.diffusion.training.methods import FullTraining, Lora, Method, Textua
 from tests.diffusion.training.tiny_runs import SETTINGS, dataset_of, places_of
 from tests.tiny_families import write_family
 
+pytestmark = pytest.mark.slow
+
 FAMILIES = {"sd2": "v", "sdxl": "eps"}
 POOL = ModelPool()
 LORA = Lora(shape=AdapterSettings(rank=2, alpha=2.0), trains_text=True)

@@ -29,6 +29,8 @@ from tests.diffusion.training.parity import transformers_text
 from tests.diffusion.training.tiny_runs import parts_of
 from tests.tiny_checkpoint import TINY_METADATA, fill, tiny_keys
 
+pytestmark = pytest.mark.slow
+
 X = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(1))
 T = torch.tensor([30, 700])
 CONTEXT = torch.randn(2, 77, 16, generator=torch.Generator().manual_seed(2))

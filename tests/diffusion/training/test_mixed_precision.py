@@ -17,6 +17,8 @@ from engine.diffusion.training.report import Telling
 from engine.diffusion.training.run import Run
 from tests.diffusion.training.tiny_runs import METHODS, SETTINGS, job_of, places_of
 
+pytestmark = pytest.mark.slow
+
 POOL = ModelPool()
 
 

@@ -19,6 +19,8 @@ from engine.diffusion.training.upscaling import UpscalerTraining
 from engine.diffusion.upscaler import open_upscaler, upscale
 from tests.diffusion.training.tiny_runs import places_of, upscaler_of
 
+pytestmark = pytest.mark.slow
+
 POOL = ModelPool()
 
 

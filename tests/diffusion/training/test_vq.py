@@ -19,6 +19,8 @@ from nodes.vq_autoencoder import vq_decode, vq_encode
 from tests.diffusion.training.tiny_runs import parts_of, places_of, vq_of
 from tests.nodes.context import context
 
+pytestmark = pytest.mark.slow
+
 POOL = ModelPool()
 
 
