@@ -28,6 +28,8 @@ from nodes.vae import vae_decode
 from tests.nodes.context import Context, context
 from tests.tiny_families import write_family
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def ctx(tmp_path: Path) -> Context:

@@ -31,6 +31,8 @@ from nodes.sampling import ksampler
 from tests.nodes.context import Context, context
 from tests.tiny_checkpoint import TINY_METADATA, write_tiny_checkpoint, write_tiny_control
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def ctx(tmp_path: Path) -> Context:

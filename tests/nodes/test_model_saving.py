@@ -28,6 +28,8 @@ from tests.nodes.context import Context, context
 from tests.tiny_checkpoint import TINY_METADATA, fill, tiny_keys, write_tiny_lora
 from tests.tiny_families import KEYS, write_family
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def ctx(tmp_path: Path) -> Context:

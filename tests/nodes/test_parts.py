@@ -28,6 +28,8 @@ from tests.nodes.context import Context, context
 from tests.tiny_checkpoint import TINY_METADATA
 from tests.tiny_families import write_family
 
+pytestmark = pytest.mark.slow
+
 SD1 = PREFIXES["text"]
 SDXL_L, SDXL_G = "conditioner.embedders.0.transformer.", "conditioner.embedders.1.model."
 

@@ -21,6 +21,8 @@ from engine.diffusion.training.report import Telling
 from engine.diffusion.training.settings import SampleSettings
 from tests.diffusion.training.tiny_runs import SETTINGS, control_of, places_of
 
+pytestmark = pytest.mark.slow
+
 POOL = ModelPool()
 X, T, CONTEXT = torch.ones(1, 4, 8, 8), torch.tensor([500]), torch.ones(1, 77, 16)
 HINT = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(1))

@@ -25,6 +25,8 @@ from engine.diffusion.training.report import Telling
 from engine.diffusion.training.settings import SampleSettings
 from tests.diffusion.training.tiny_runs import METHODS, SETTINGS, job_of, places_of
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def pool() -> ModelPool:

@@ -22,6 +22,8 @@ from nodes.vae import inpaint_model_conditioning
 from tests.diffusion.training.tiny_runs import SETTINGS, inpainting_of, places_of
 from tests.nodes.context import context
 
+pytestmark = pytest.mark.slow
+
 POOL = ModelPool()
 
 
