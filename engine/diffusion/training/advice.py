@@ -84,10 +84,10 @@ def advise(signs: Signs) -> list[str]:
             "Take the snapshot of that step, set a patience, or use more pictures."
         )
     if not found and signs.own and signs.own[-1][1] > _RISEN * min(loss for _, loss in signs.own):
+        pictures = f", {FEW} to {MANY} pictures" if signs.is_subject else ""
         found.append(
             "The loss of the training pictures rises again, for no reason that is known here. Try "
-            f"other parameters: a polynomial schedule instead of a constant one, {FEW} to {MANY} "
-            "pictures."
+            f"other parameters: a polynomial schedule instead of a constant one{pictures}."
         )
     return found
 

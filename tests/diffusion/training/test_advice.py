@@ -95,8 +95,11 @@ def test_an_identifier_that_does_nothing_in_other_prompts_fails_in_other_styles(
 @pytest.mark.parametrize("last", [0.9, 1.2])
 def test_a_loss_that_rises_again_asks_for_other_parameters(last: float) -> None:
     """Also above where it began: the subject was learned once, so that a higher rate is no help."""
-    (found,) = advise(Signs(progress=0.8, own=(*LEARNED, (120, last)), is_subject=True))
+    signs = Signs(progress=0.8, own=(*LEARNED, (120, last)), is_subject=True)
+    (found,) = advise(signs)
     assert "polynomial schedule instead of a constant one, 10 to 30 pictures" in found
+    (found,) = advise(replace(signs, is_subject=False))  # such as an autoencoder
+    assert "a polynomial schedule instead of a constant one." in found
 
 
 def test_a_validation_loss_that_rises_is_told_with_its_best_step() -> None:
