@@ -37,13 +37,17 @@ export function createApp(root) {
   const settings = keptSettings();
   const tokensOf = createTokens(api.tokens);
   let count = 1;
+  /** @type {ReturnType<typeof createJournal> | undefined} */
+  let journal;
   const run = createRun({
     api,
     store,
-    afterQueue: () =>
+    afterQueue: () => {
       store.edit("Seeds after a run", (now) => afterQueue(now, store.get().specs), {
         merge: "seeds",
-      }),
+      });
+      void journal?.flush(); // a page that comes back at once has the document of its run
+    },
   });
   const stage = el("main", {
     class: "stage",
@@ -353,7 +357,7 @@ export function createApp(root) {
       askLatest(),
     ]);
     store.setSpecs(info);
-    const journal = createJournal({ store, shelf, ...held });
+    journal = createJournal({ store, shelf, ...held });
     const { own, left } = await journal.recover();
     for (const tab of [...own, ...left]) {
       store.load(tab.file, { ...tab, isSaved: !tab.isDirty });
@@ -365,8 +369,8 @@ export function createApp(root) {
     if (own.length + left.length === 0) await openLatest(latest);
     else showPastRuns().catch(() => undefined); // the server is gone again: nothing to show
     journal.follow();
-    document.addEventListener("visibilitychange", () => void journal.flush());
-    window.addEventListener("pagehide", () => void journal.flush());
+    document.addEventListener("visibilitychange", () => void journal?.flush());
+    window.addEventListener("pagehide", () => void journal?.flush());
     root.dataset.ready = "true";
   }
 
