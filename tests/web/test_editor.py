@@ -160,10 +160,10 @@ def test_copies_keep_their_links_when_asked(page: Page) -> None:
     page.keyboard.press("Control+c")
     page.mouse.move(700, 780)
     page.keyboard.press("Control+v")
-    page.wait_for_function("weft.store.get().document.nodes.size === 8")
+    page.wait_for_function("() => weft.store.get().document.nodes.size === 8")
     assert (len(saved(page)["nodes"]), len(saved(page)["links"])) == (8, count)
     page.keyboard.press("Control+Shift+v")
-    page.wait_for_function("weft.store.get().document.nodes.size === 9")
+    page.wait_for_function("() => weft.store.get().document.nodes.size === 9")
     assert (len(saved(page)["nodes"]), len(saved(page)["links"])) == (9, count + 4)
 
 

@@ -109,10 +109,10 @@ def test_the_policy_refuses_foreign_code(page: Page, server: ServerProcess) -> N
           inline.remove(), foreign.remove(), styled.remove(), button.remove();
         }"""
     )
-    page.wait_for_function("refused.length >= 4")
+    page.wait_for_function("() => refused.length >= 4")
     assert page.evaluate("window.pwned") is None
     page.evaluate("() => void setTimeout('window.pwned = 1', 0)")
-    page.wait_for_function("refused.includes('script-src')")
+    page.wait_for_function("() => refused.includes('script-src')")
     assert page.evaluate("window.pwned") is None
     refused = set(page.evaluate("refused"))
     assert {"script-src-elem", "script-src-attr", "style-src-attr"} <= refused, refused

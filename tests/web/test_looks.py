@@ -69,7 +69,7 @@ def test_each_step_of_a_sampler_can_be_seen_after_the_run_and_after_a_reload(pag
         page.keyboard.press("ArrowLeft")
         expect(picture).to_have_attribute("alt", "Preview at step 5")
         assert picture.get_attribute("src") != last
-        page.wait_for_function("document.querySelector('.film-picture').naturalWidth > 0")
+        page.wait_for_function("() => document.querySelector('.film-picture').naturalWidth > 0")
         if not is_again:
             page.reload()
             page.wait_for_selector("body[data-ready]")
